@@ -1,0 +1,65 @@
+// A block is the unit of the engine: it declares its parameters (ModelSpec) and computes y = f(x, weights). LibTorch
+// autograd lives inside one block; whoever walks the blocks (titan/train) hands gradients from one to the next, and so
+// decides about gathering, recomputation, stages and streams without hooks.
+//
+//   at::Tensor x = batch.tokens;                                   // (B, S) int64
+//   for (const auto& block : model.blocks()) x = block->Forward(x, weights_of(block), context);
+//   // x is now (B, S, vocab) logits, or the loss: see HeadBlock.
+
+#ifndef TITAN_MODEL_BLOCK_H_
+#define TITAN_MODEL_BLOCK_H_
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "titan/plan/model_spec.h"
+
+namespace titan {
+
+// What all blocks of one forward pass share. B sequences of S tokens.
+struct BatchContext {
+  at::Tensor positions;  // (B, S) int64: place of each token in its document; restarts where a document does
+  // (B, 1, S, S) bool, true where the query (dim 2) sees the key (dim 3): causal and same document. Undefined when every
+  // row is one document that starts at its first token: then plain causal attention says the same, faster.
+  at::Tensor attention_mask;
+  at::Tensor rope_cos;  // (B, S, head_dim/2), of the accumulation dtype (fp32, or fp64 in fp64 runs)
+  at::Tensor rope_sin;  // likewise
+};
+
+class Block {
+ public:
+  virtual ~Block() = default;
+
+  const BlockSpec& spec() const { return spec_; }
+
+  // `weights`: one tensor per parameter of spec(), then one per shared parameter, of the compute dtype.
+  // Embedding: x (B, S) int64 -> (B, S, D). Layer: (B, S, D) -> (B, S, D). Head: (B, S, D) -> logits (B, S, V).
+  virtual at::Tensor Forward(const at::Tensor& x, absl::Span<const at::Tensor> weights,
+                             const BatchContext& context) const = 0;
+
+ protected:
+  explicit Block(BlockSpec spec) : spec_(std::move(spec)) {}
+
+ private:
+  BlockSpec spec_;
+};
+
+// The last block also computes the loss, without holding all logits at once where it can.
+class HeadBlock : public Block {
+ public:
+  // Sum of the cross-entropies of all labels that are not -100: a scalar, fp32 (fp64 in fp64 runs).
+  // x (B, S, D), labels (B, S) int64, already shifted: labels[b][t] is the target at position t.
+  virtual at::Tensor ForwardLossSum(const at::Tensor& x, const at::Tensor& labels, absl::Span<const at::Tensor> weights,
+                                    const BatchContext& context) const = 0;
+
+ protected:
+  using Block::Block;
+};
+
+}  // namespace titan
+
+#endif  // TITAN_MODEL_BLOCK_H_

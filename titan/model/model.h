@@ -1,0 +1,43 @@
+// A model: its blocks in order. Families register themselves by name in registry.cc; weights live elsewhere
+// (titan/train owns the parameters), so that one Model object serves every rank, stage and precision.
+//
+//   absl::StatusOr<std::unique_ptr<Model>> model = Model::Create(experiment.model());
+//   BatchContext context = (*model)->MakeContext(positions, at::kFloat);
+
+#ifndef TITAN_MODEL_MODEL_H_
+#define TITAN_MODEL_MODEL_H_
+
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "titan/config/experiment.pb.h"
+#include "titan/model/block.h"
+
+namespace titan {
+
+class Model {
+ public:
+  virtual ~Model() = default;
+
+  // InvalidArgument for a family that is not built yet.
+  static absl::StatusOr<std::unique_ptr<Model>> Create(const config::Model& config);
+
+  const ModelSpec& spec() const { return spec_; }
+  // embedding, layers, head; the last one is head().
+  const std::vector<std::unique_ptr<Block>>& blocks() const { return blocks_; }
+  const HeadBlock& head() const;
+
+  // `positions` (B, S) int64 on the device of the run. `compute_dtype` is the dtype of the weights.
+  virtual BatchContext MakeContext(const at::Tensor& positions, at::ScalarType compute_dtype) const = 0;
+
+ protected:
+  explicit Model(ModelSpec spec) : spec_(std::move(spec)) {}
+
+  ModelSpec spec_;
+  std::vector<std::unique_ptr<Block>> blocks_;
+};
+
+}  // namespace titan
+
+#endif  // TITAN_MODEL_MODEL_H_
