@@ -1,4 +1,7 @@
 // Whole files, and paths as a user means them.
+//
+//   TITAN_RETURN_IF_ERROR(MakeDirectories(out));
+//   TITAN_RETURN_IF_ERROR(WriteFileAtomically(out + "/run.json", text));
 
 #ifndef TITAN_BASE_FILE_H_
 #define TITAN_BASE_FILE_H_
@@ -27,6 +30,35 @@ absl::Status SyncDirectory(const std::string& path);
 // A path that a user typed, absolute. `bazel run` starts programs elsewhere and tells where the user was in
 // BUILD_WORKING_DIRECTORY; relative paths are meant from there.
 std::string UserPath(const std::string& path);
+
+// The error of a failed system call: `what` ("cannot write"), the path, the system's reason, and for a full disk what
+// to do. Its code follows from `error_number`, a value of errno.
+absl::Status SystemError(int error_number, std::string_view what, const std::string& path);
+
+// Writes a file from front to back. What was written is on disk once Close says ok; a file that was not closed so is
+// to be deleted. Errors as WriteFileAtomically.
+//
+//   TITAN_ASSIGN_OR_RETURN(FileWriter file, FileWriter::Create(path));
+//   TITAN_RETURN_IF_ERROR(file.Append(bytes));
+//   TITAN_RETURN_IF_ERROR(file.Close());
+class FileWriter {
+ public:
+  // Creates the file, or empties an existing one.
+  static absl::StatusOr<FileWriter> Create(const std::string& path);
+
+  FileWriter(FileWriter&& other) noexcept;
+  FileWriter& operator=(FileWriter&& other) = delete;
+  ~FileWriter();
+
+  absl::Status Append(std::string_view bytes);
+  absl::Status Close();  // fsync, then close
+
+ private:
+  FileWriter(std::string path, int descriptor);
+
+  std::string path_;
+  int descriptor_;  // -1: closed
+};
 
 }  // namespace titan
 

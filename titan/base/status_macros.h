@@ -11,8 +11,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-#define TITAN_RETURN_IF_ERROR(expression)                   \
-  do {                                                      \
+#define TITAN_RETURN_IF_ERROR(expression)                                                  \
+  do {                                                                                     \
     if (absl::Status titan_status = (expression); !titan_status.ok()) return titan_status; \
   } while (false)
 
