@@ -35,8 +35,8 @@ enum class TensorSplit {
 };
 
 struct ParameterSpec {
-  std::string name;             // unique in the model, torchtitan's name: "layers.0.attention.wq.weight"
-  std::vector<int64_t> shape;   // matrices are (out, in)
+  std::string name;            // unique in the model, torchtitan's name: "layers.0.attention.wq.weight"
+  std::vector<int64_t> shape;  // matrices are (out, in)
   Init init;
   TensorSplit split = TensorSplit::kReplicated;
 
@@ -51,8 +51,11 @@ struct BlockSpec {
   std::string name;  // "tok_embeddings", "layers.0", "head"
   // Parameters that this block owns, in the fixed order in which its computation takes them.
   std::vector<ParameterSpec> parameters;
-  // Names of parameters that it uses and an earlier block owns, after its own: {"tok_embeddings.weight"} in a tied head.
+  // Names of parameters that it uses and an earlier block owns, after its own: {"tok_embeddings.weight"} in a tied
+  // head.
   std::vector<std::string> shared_parameters;
+
+  int64_t num_parameters() const;  // elements of the parameters that it owns
 };
 
 struct ModelSpec {
