@@ -17,7 +17,11 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "titan/config/experiment.pb.h"
+
+// A generated message: its header is expensive, so that only the sources that look inside include it.
+namespace titan::config {
+class Experiment;
+}
 
 namespace titan {
 
@@ -36,7 +40,7 @@ struct Batch {
 
 // Where the files are on this machine. The bundle's data manifest fills it in.
 struct DataFiles {
-  std::string tokenizer;                                     // tokenizer.json; empty when every source holds tokens
+  std::string tokenizer;                                    // tokenizer.json; empty when every source holds tokens
   std::map<std::string, std::vector<std::string>> corpora;  // corpus name -> files, in the manifest's order
 };
 

@@ -11,8 +11,12 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "titan/config/experiment.pb.h"
 #include "titan/model/block.h"
+
+// A generated message: its header is expensive, so that only the sources that look inside include it.
+namespace titan::config {
+class Model;
+}
 
 namespace titan {
 

@@ -5,6 +5,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "titan/config/experiment.pb.h"
 
 namespace titan {
 namespace {

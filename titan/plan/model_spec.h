@@ -13,7 +13,11 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "titan/config/experiment.pb.h"
+
+// A generated message: its header is expensive, so that only the sources that look inside include it.
+namespace titan::config {
+class Model;
+}
 
 namespace titan {
 

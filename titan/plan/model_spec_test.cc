@@ -5,6 +5,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "titan/config/experiment.pb.h"
 
 namespace titan {
 namespace {
