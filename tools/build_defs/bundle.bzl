@@ -116,7 +116,8 @@ def _bundle_files_impl(ctx):
             entries = entries,
             manifest = manifest,
             sources = depset(
-                ctx.attr.config[ConfigInfo].sources + [ctx.file._run],
+                ctx.attr.config[ConfigInfo].sources +
+                [file for file in entries.values() if file.is_source and not file.owner.workspace_name],
                 transitive = [ctx.attr.trainer[SourcesInfo].files],
             ),
         ),

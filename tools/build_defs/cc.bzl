@@ -1,6 +1,8 @@
 """C++ targets of this project: one place for what all of them share.
 
-Warnings are errors (see .bazelrc, which scopes them to our own files); visibility is private unless a target says otherwise.
+Compiler options are the same for every file and so stand in .bazelrc: the language, position independence, and warnings
+as errors for our own files (not for generated ones and third parties). Visibility is Bazel's: private to the package
+unless the target or its package says otherwise.
 """
 
 def titan_cc_library(name, **kwargs):

@@ -25,7 +25,8 @@ def runfiles_path(ctx, file):
     return '"$runfiles"/%s/%s' % (ctx.workspace_name, file.short_path)
 
 def _source_flags(files):
-    return ["--source=" + file.short_path for file in files]
+    """For messages: which Jsonnet file and line an error comes from."""
+    return ["--source_name=" + files[0].short_path] + ["--jsonnet_source=" + file.short_path for file in files]
 
 def _experiment_config_impl(ctx):
     sources = [ctx.file.src] + [
@@ -36,7 +37,7 @@ def _experiment_config_impl(ctx):
     proto = ctx.actions.declare_file(ctx.label.name[:-len(".config")] + ".experiment.binpb")
     args = ctx.actions.args()
     args.add("resolve")
-    args.add(ctx.file.json)
+    args.add("--json", ctx.file.json)
     args.add("--out", proto)
     args.add_all(_source_flags(sources))
     ctx.actions.run(
@@ -68,7 +69,7 @@ experiment_config = rule(
 def _experiment_check_impl(ctx):
     config = ctx.attr.config[ConfigInfo]
     script = write_script(ctx, [" ".join(
-        ["exec", runfiles_path(ctx, ctx.executable._tool), "check", runfiles_path(ctx, config.json)] +
+        ["exec", runfiles_path(ctx, ctx.executable._tool), "check", "--json", runfiles_path(ctx, config.json)] +
         _source_flags(config.sources),
     )])
     return [DefaultInfo(
@@ -92,11 +93,8 @@ def experiment_check(name, **kwargs):
 def _experiment_diff_impl(ctx):
     config = ctx.attr.config[ConfigInfo]
     script = write_script(ctx, [
-        "other=$1",
         'if [ $# != 1 ]; then echo "usage: bazel run %s -- EXPERIMENT.json|EXPERIMENT.binpb|BUNDLE_DIRECTORY" >&2; exit 2; fi' % ctx.label,
-        'case $other in /*) ;; *) other="${BUILD_WORKING_DIRECTORY:-.}/$other" ;; esac',
-        'if [ -d "$other" ]; then other=$other/experiment.binpb; fi',
-        'exec %s diff %s "$other"' % (runfiles_path(ctx, ctx.executable._tool), runfiles_path(ctx, config.proto)),
+        'exec %s diff %s "$1"' % (runfiles_path(ctx, ctx.executable._tool), runfiles_path(ctx, config.proto)),
     ])
     return [DefaultInfo(executable = script, runfiles = ctx.runfiles([config.proto, ctx.executable._tool]))]
 
@@ -116,6 +114,11 @@ PlanInfo = provider(fields = {
     "text": "The plan for a terminal.",
 })
 
+def _run_name(plan):
+    """What reports call the experiment, such as llama3/debug."""
+    package = plan.package[len("experiments/"):] if plan.package.startswith("experiments/") else plan.package
+    return "%s/%s" % (package, plan.name[:-len(".plan")])
+
 def _experiment_plan_impl(ctx):
     config = ctx.attr.config[ConfigInfo]
     outputs = {
@@ -123,6 +126,7 @@ def _experiment_plan_impl(ctx):
         for kind, suffix in [("text", "txt"), ("json", "json"), ("html", "html")]
     }
     args = ctx.actions.args()
+    args.add("--name", _run_name(ctx.label))
     args.add("--experiment", config.proto)
     for kind, output in outputs.items():
         args.add("--" + kind, output)

@@ -1,14 +1,6 @@
 """Where a bundle came from: the pinned packages, and the sources of this repository."""
 
-load(
-    "//tools/deps:lock.bzl",
-    "GRPCIO_TOOLS_SDIST",
-    "HOROVOD_SDIST",
-    "JSONNET_SDIST",
-    "PCRE2_SDIST",
-    "TORCH_CPU_WHEELS",
-    "TORCH_CUDA_WHEELS",
-)
+load("//tools/deps:lock.bzl", "RUNTIME_PINS_CPU", "RUNTIME_PINS_CUDA")
 
 SourcesInfo = provider(fields = {"files": "depset of source files of this repository."})
 
@@ -47,8 +39,7 @@ def _descriptor(pin):
 
 def build_definition(label, cuda):
     """The JSON that `bundle tar --definition` reads."""
-    pins = TORCH_CUDA_WHEELS if cuda else TORCH_CPU_WHEELS
-    pins = pins + [GRPCIO_TOOLS_SDIST, HOROVOD_SDIST, JSONNET_SDIST, PCRE2_SDIST]
+    pins = RUNTIME_PINS_CUDA if cuda else RUNTIME_PINS_CPU
     return json.encode({
         "dependencies": [_descriptor(pin) for pin in pins],
         "parameters": {

@@ -63,6 +63,8 @@ def titan_experiment(
     experiment_plan(name = name + ".plan", config = name + ".config", **common)
     experiment_diff(name = name + ".diff", config = name + ".config", **common)
 
+    if len({label: None for label in corpora.values()}) != len(corpora):
+        fail("titan_experiment %s: two corpora are the same target" % name)
     bundle_files(
         name = name + ".files",
         config = name + ".config",

@@ -7,8 +7,8 @@
 // A thin bundle is the same tree without lib/: its MANIFEST, and so its digest, are those of the full bundle, and the
 // machine's own torch wheel stands in for what is left out. The format is in README.md.
 
-#ifndef TOOLS_BUNDLE_BUNDLE_H_
-#define TOOLS_BUNDLE_BUNDLE_H_
+#ifndef TITAN_TOOLS_BUNDLE_BUNDLE_H_
+#define TITAN_TOOLS_BUNDLE_BUNDLE_H_
 
 #include <cstdint>
 #include <string>
@@ -57,4 +57,4 @@ absl::Status VerifyRuntime(const std::string& bundle, const Manifest& manifest);
 
 }  // namespace titan
 
-#endif  // TOOLS_BUNDLE_BUNDLE_H_
+#endif  // TITAN_TOOLS_BUNDLE_BUNDLE_H_

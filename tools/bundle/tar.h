@@ -4,8 +4,8 @@
 //   absl::Status status = tar.AddFile("bin/titan_trainer", "/build/titan_trainer", /*executable=*/true);
 //   absl::StatusOr<std::string> sha256 = tar.Finish();
 
-#ifndef TOOLS_BUNDLE_TAR_H_
-#define TOOLS_BUNDLE_TAR_H_
+#ifndef TITAN_TOOLS_BUNDLE_TAR_H_
+#define TITAN_TOOLS_BUNDLE_TAR_H_
 
 #include <cstdint>
 #include <fstream>
@@ -40,4 +40,4 @@ class TarWriter {
 
 }  // namespace titan
 
-#endif  // TOOLS_BUNDLE_TAR_H_
+#endif  // TITAN_TOOLS_BUNDLE_TAR_H_

@@ -1,7 +1,7 @@
 // What the build actions of a bundle do: list its files, pack them, and say where they came from.
 
-#ifndef TOOLS_BUNDLE_WRITER_H_
-#define TOOLS_BUNDLE_WRITER_H_
+#ifndef TITAN_TOOLS_BUNDLE_WRITER_H_
+#define TITAN_TOOLS_BUNDLE_WRITER_H_
 
 #include <map>
 #include <string>
@@ -39,4 +39,4 @@ absl::Status Install(const std::string& source, bool thin, const std::string& ou
 
 }  // namespace titan
 
-#endif  // TOOLS_BUNDLE_WRITER_H_
+#endif  // TITAN_TOOLS_BUNDLE_WRITER_H_

@@ -1,0 +1,2 @@
+// sizes.libsonnet is not among this target's deps.
+{ model: import 'tests/rules/sizes.libsonnet' }

@@ -1,0 +1,2 @@
+// words.txt is not among this target's deps.
+{ description: importstr 'tests/rules/words.txt' }
