@@ -1,0 +1,41 @@
+// The trainer's command line.
+//
+//   absl::StatusOr<TrainerFlags> flags = ParseTrainerFlags({"--bundle", "b", "--set", "training.steps=20"});
+
+#ifndef TITAN_TRAIN_FLAGS_H_
+#define TITAN_TRAIN_FLAGS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace titan {
+
+enum class Resume {
+  kAuto,   // from the newest checkpoint in the run directory, if there is one
+  kMust,   // an error without one
+  kNever,  // from the beginning; an error if the directory holds a run
+};
+
+struct TrainerFlags {
+  std::string bundle;
+  std::string out;                     // empty: outputs/<experiment>/<UTC time>
+  std::vector<std::string> overrides;  // "path=value"
+  Resume resume = Resume::kAuto;
+  bool dry_run = false;
+  bool help = false;
+  int64_t nproc = 0;  // 0: what the experiment's mesh needs
+};
+
+// What --help prints.
+extern const char kTrainerHelp[];
+
+// `arguments` without the program's name. "--flag value" and "--flag=value" are the same; relative paths are meant from
+// where the user is. InvalidArgument names the flag and what it takes, or the flag that was probably meant.
+absl::StatusOr<TrainerFlags> ParseTrainerFlags(const std::vector<std::string>& arguments);
+
+}  // namespace titan
+
+#endif  // TITAN_TRAIN_FLAGS_H_

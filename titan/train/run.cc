@@ -1,0 +1,257 @@
+#include "titan/train/run.h"
+
+#include <torch/headeronly/version.h>
+
+#include <chrono>
+#include <csignal>
+#include <fstream>
+#include <iostream>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "titan/base/file.h"
+#include "titan/base/quantities.h"
+#include "titan/base/status_macros.h"
+#include "titan/checkpoint/store.h"
+#include "titan/config/diff.h"
+#include "titan/config/experiment.pb.h"
+#include "titan/config/resolved_json.h"
+#include "titan/metrics/console.h"
+#include "titan/metrics/jsonl.h"
+#include "titan/metrics/report.h"
+#include "titan/metrics/run_record.h"
+#include "titan/metrics/tensorboard.h"
+#include "titan/plan/accelerators.h"
+#include "titan/train/device.h"
+#include "titan/train/exit_code.h"
+#include "titan/train/progress.h"
+#include "titan/train/run_inputs.h"
+#include "titan/train/torch_errors.h"
+#include "titan/train/trainer.h"
+
+namespace titan {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+volatile std::sig_atomic_t stop_signal = 0;
+
+// The first signal asks the loop to stop; the next one finds the default action and kills.
+void RequestStop(int signal) {
+  stop_signal = signal;
+  std::signal(signal, SIG_DFL);
+}
+
+class Run {
+ public:
+  Run(RunInputs inputs, std::vector<std::string> overrides, std::vector<std::string> command)
+      : inputs_(std::move(inputs)),
+        experiment_(*inputs_.experiment),
+        console_(std::cout, ConsoleOptions::ForStdout(experiment_.metrics(), experiment_.training().steps())),
+        record_(StartRunRecord(inputs_.name, inputs_.run_id, std::move(command))) {
+    record_.session.overrides = std::move(overrides);
+  }
+
+  absl::Status Execute();
+
+ private:
+  absl::Status PrepareDirectory();
+  absl::Status CreateTrainer();
+  absl::Status OpenSinks();
+  absl::Status Loop();
+  absl::Status LogStep(const StepResult& result, double data_seconds);
+  absl::Status SaveIfDue(bool stopping);
+  absl::Status Finish(const absl::Status& ending);
+  std::string Path(const std::string& name) const { return inputs_.directory.path + "/" + name; }
+
+  RunInputs inputs_;
+  const config::Experiment& experiment_;
+  at::Device device_ = at::kCPU;
+  Console console_;
+  RunRecord record_;
+  std::ofstream log_file_;
+  std::vector<std::unique_ptr<MetricsSink>> sinks_;
+  std::unique_ptr<Loader> loader_;
+  std::unique_ptr<Trainer> trainer_;
+  int64_t tokens_seen_ = 0;
+  int64_t saved_step_ = -1;
+  Clock::time_point step_end_ = Clock::now();
+};
+
+absl::Status Run::Execute() {
+  const absl::Status prepared = PrepareDirectory();
+  if (!prepared.ok()) return prepared;
+  absl::Status status = [&]() -> absl::Status {
+    TITAN_RETURN_IF_ERROR(CreateTrainer());
+    TITAN_RETURN_IF_ERROR(OpenSinks());
+    return Loop();
+  }();
+  const absl::Status finished = Finish(status);
+  return status.ok() ? finished : status;
+}
+
+absl::Status Run::PrepareDirectory() {
+  TITAN_ASSIGN_OR_RETURN(device_, DeviceFor(experiment_.cluster()));
+  console_.Header(inputs_.name, DescribeRun(inputs_));
+  if (inputs_.directory.has_aborted_session) {
+    TITAN_RETURN_IF_ERROR(MoveAside(inputs_.directory, experiment_.checkpoint()));
+    console_.Note(
+        "an earlier session ended before its first checkpoint; its output is kept in aborted-N, and the run begins "
+        "again");
+  }
+  TITAN_RETURN_IF_ERROR(MakeDirectories(Path("logs")));
+  TITAN_RETURN_IF_ERROR(ContinueRunRecord(Path("run.json"), record_));
+  record_.versions["torch"] = TORCH_VERSION;
+  for (const auto& [label, value] : DescribeRun(inputs_)) record_.facts[label] = value;
+  record_.experiment_json = ResolvedJson(experiment_);
+  if (!inputs_.directory.checkpoint.empty()) record_.session.resumed_from_step = inputs_.directory.checkpoint_step;
+  return WriteRunRecord(Path("run.json"), record_);
+}
+
+absl::Status Run::CreateTrainer() {
+  TITAN_ASSIGN_OR_RETURN(loader_, Loader::Create(experiment_, inputs_.files));
+  TrainerOptions options{.device = device_};
+  const bool resumes = !inputs_.directory.checkpoint.empty();
+  const std::string initial_path = experiment_.checkpoint().initial_load_path();
+  if (!resumes && !initial_path.empty()) {
+    TITAN_ASSIGN_OR_RETURN(options.initial_value, InitialValuesFrom(initial_path, experiment_));
+    console_.Note(absl::StrCat("parameters start from ", initial_path));
+  }
+  TITAN_ASSIGN_OR_RETURN(trainer_, Trainer::Create(experiment_, options));
+  if (!resumes) return absl::OkStatus();
+
+  TITAN_ASSIGN_OR_RETURN(const Checkpoint stored, OpenCheckpoint(inputs_.directory.checkpoint));
+  config::Experiment earlier;
+  if (earlier.ParseFromString(stored.experiment())) {
+    for (const FieldDifference& field : Diff(earlier, experiment_)) {
+      console_.Note(absl::StrCat("changed since the checkpoint: ", field.path, ": ", field.left, " -> ", field.right));
+    }
+  }
+  TITAN_ASSIGN_OR_RETURN(tokens_seen_, RestoreProgress(inputs_.directory.checkpoint, *trainer_, *loader_));
+  saved_step_ = trainer_->step();
+  console_.Note(absl::StrCat("continues after step ", trainer_->step(), ", from ", inputs_.directory.checkpoint));
+  return absl::OkStatus();
+}
+
+absl::Status Run::OpenSinks() {
+  const int64_t resume_step = trainer_->step();
+  const int64_t total_steps = experiment_.training().steps();
+  log_file_.open(Path("logs/rank-0.log"), std::ios::app);
+  auto log = std::make_unique<Console>(
+      log_file_, ConsoleOptions{.log_freq = experiment_.metrics().log_freq(), .total_steps = total_steps});
+  log->Header(inputs_.name, DescribeRun(inputs_));
+  sinks_.push_back(std::move(log));
+  TITAN_ASSIGN_OR_RETURN(sinks_.emplace_back(), OpenJsonl(Path("metrics.jsonl"), resume_step));
+  if (experiment_.metrics().enable_tensorboard()) {
+    TITAN_ASSIGN_OR_RETURN(
+        sinks_.emplace_back(),
+        OpenTensorBoard(Path(experiment_.metrics().save_tb_folder()),
+                        {.log_freq = experiment_.metrics().log_freq(),
+                         .total_steps = total_steps,
+                         .resume_step = resume_step,
+                         .memory_capacity_bytes = FactsOf(experiment_.cluster().accelerator()).memory_bytes}));
+  }
+  sinks_.push_back(OpenReport(inputs_.directory.path));
+  return absl::OkStatus();
+}
+
+absl::Status Run::Loop() {
+  std::signal(SIGTERM, RequestStop);
+  std::signal(SIGINT, RequestStop);
+  step_end_ = Clock::now();
+  while (trainer_->step() < experiment_.training().steps()) {
+    absl::StatusOr<Batch> batch = loader_->Next();
+    if (absl::IsOutOfRange(batch.status())) {
+      console_.Note("the data has ended and data.repeat is false");
+      break;
+    }
+    TITAN_RETURN_IF_ERROR(batch.status());
+    const double data_seconds = SecondsSince(step_end_);
+    TITAN_ASSIGN_OR_RETURN(const StepResult result, trainer_->Step(*batch));
+    TITAN_RETURN_IF_ERROR(LogStep(result, data_seconds));
+    TITAN_RETURN_IF_ERROR(SaveIfDue(/*stopping=*/stop_signal != 0));
+    if (stop_signal != 0) {
+      return WithExitCode(absl::CancelledError(absl::StrCat("stopped by signal ", static_cast<int>(stop_signal),
+                                                            " after step ", trainer_->step())),
+                          ExitCode::kPreempted);
+    }
+  }
+  return SaveIfDue(/*stopping=*/true);
+}
+
+absl::Status Run::LogStep(const StepResult& result, double data_seconds) {
+  const auto now = Clock::now();
+  StepMetrics metrics;
+  metrics.step = result.step;
+  metrics.loss = result.loss;
+  metrics.grad_norm = result.grad_norm;
+  metrics.lr = result.lr;
+  metrics.tokens = inputs_.tokens_per_step();
+  metrics.tokens_seen = tokens_seen_ += metrics.tokens;
+  metrics.step_seconds = std::chrono::duration<double>(now - step_end_).count();
+  metrics.data_seconds = data_seconds;
+  metrics.tokens_per_second = static_cast<double>(metrics.tokens) / metrics.step_seconds;
+  const double flops = metrics.tokens_per_second * inputs_.flops_per_token;
+  const double peak_flops = FactsOf(experiment_.cluster().accelerator()).peak_flops;
+  metrics.tflops = flops / 1e12;
+  metrics.mfu = peak_flops > 0 ? flops / peak_flops : 0;
+  metrics.memory_bytes = PeakMemoryBytes(device_);
+  step_end_ = now;
+  record_.session.last_step = result.step;
+  record_.session.final_loss = result.loss;
+  TITAN_RETURN_IF_ERROR(console_.Log(metrics));
+  for (const std::unique_ptr<MetricsSink>& sink : sinks_) TITAN_RETURN_IF_ERROR(sink->Log(metrics));
+  return absl::OkStatus();
+}
+
+absl::Status Run::SaveIfDue(bool stopping) {
+  const config::Checkpoint& config = experiment_.checkpoint();
+  const int64_t step = trainer_->step();
+  if (!config.enable() || config.load_only() || step == saved_step_ || step == 0) return absl::OkStatus();
+  const bool due = stopping || step % config.interval() == 0 || (step == 1 && config.enable_first_step_checkpoint());
+  if (!due) return absl::OkStatus();
+  // What the checkpoint's step has logged must not be lost when the checkpoint is not.
+  for (const std::unique_ptr<MetricsSink>& sink : sinks_) TITAN_RETURN_IF_ERROR(sink->Flush());
+  const auto start = Clock::now();
+  TITAN_ASSIGN_OR_RETURN(const std::string path,
+                         SaveProgress(Path(config.folder()), experiment_, *trainer_, *loader_, tokens_seen_));
+  TITAN_RETURN_IF_ERROR(PruneCheckpoints(Path(config.folder()), config.keep_latest_k()));
+  saved_step_ = step;
+  console_.Note(absl::StrCat("checkpoint ", path, " in ", FormatDuration(SecondsSince(start))));
+  return absl::OkStatus();
+}
+
+// Puts everything on disk and says how it went, whatever happened before.
+absl::Status Run::Finish(const absl::Status& ending) {
+  const ExitCode code = ExitCodeOf(ending);
+  const std::string words =
+      ending.ok() ? std::string(NameOf(code)) : absl::StrCat(NameOf(code), ": ", ending.message());
+  FinishRunRecord(record_, static_cast<int>(code), words);
+  absl::Status status = WriteRunRecord(Path("run.json"), record_);
+  for (const std::unique_ptr<MetricsSink>& sink : sinks_) status.Update(sink->Flush());
+  console_.Summary(ending.ok() ? "done" : NameOf(code),
+                   {{"output", inputs_.directory.path}, {"report", Path("report.html")}});
+  status.Update(console_.Flush());
+  return status;
+}
+
+}  // namespace
+
+absl::Status RunTrainer(const TrainerFlags& flags, const std::vector<std::string>& command) {
+  TITAN_ASSIGN_OR_RETURN(RunInputs inputs, ReadRunInputs(flags));
+  if (flags.dry_run) {
+    Console console(std::cout, ConsoleOptions::ForStdout(inputs.experiment->metrics(), 0));
+    console.Header(inputs.name, DescribeRun(inputs));
+    console.Note(inputs.directory.checkpoint.empty()
+                     ? "would begin at step 1"
+                     : absl::StrCat("would continue from ", inputs.directory.checkpoint));
+    return console.Flush();
+  }
+  return CatchTorchErrors("the run", [&] { return Run(std::move(inputs), flags.overrides, command).Execute(); });
+}
+
+}  // namespace titan

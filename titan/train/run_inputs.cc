@@ -1,0 +1,94 @@
+#include "titan/train/run_inputs.h"
+
+#include "absl/strings/str_cat.h"
+#include "nlohmann/json.hpp"
+#include "titan/base/file.h"
+#include "titan/base/quantities.h"
+#include "titan/base/sha256.h"
+#include "titan/base/status_macros.h"
+#include "titan/config/experiment.pb.h"
+#include "titan/config/reader.h"
+#include "titan/plan/model_spec.h"
+#include "titan/train/device.h"
+#include "tools/bundle/bundle.h"
+#include "tools/bundle/data_files.h"
+
+namespace titan {
+namespace {
+
+// The plan carries the experiment's name, which is not part of its configuration.
+absl::StatusOr<std::string> ReadName(const std::string& bundle) {
+  TITAN_ASSIGN_OR_RETURN(const std::string text, ReadFile(bundle + "/plan.json"));
+  const auto plan = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!plan.is_object() || plan.count("name") == 0 || !plan["name"].is_string()) {
+    return absl::InvalidArgumentError(absl::StrCat(bundle, "/plan.json has no name; build the bundle again"));
+  }
+  return plan["name"].get<std::string>();
+}
+
+// Processes that the experiment's mesh needs.
+int64_t WorldSize(const config::Experiment& experiment, int64_t nproc) {
+  if (nproc > 0) return nproc;
+  const int64_t shard = experiment.parallelism().data_parallel_shard_degree();
+  return shard > 0 ? shard : experiment.cluster().num_nodes() * experiment.cluster().devices_per_node();
+}
+
+absl::Status CheckOneProcess(const config::Experiment& experiment, int64_t nproc) {
+  const int64_t world = WorldSize(experiment, nproc);
+  if (world == 1) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "this run needs ", world,
+      " processes, and several processes are not supported yet. One process runs with "
+      "--set parallelism.data_parallel_shard_degree=1 --set cluster.num_nodes=1 --set cluster.devices_per_node=1"));
+}
+
+}  // namespace
+
+int64_t RunInputs::tokens_per_step() const { return rows_per_step * experiment->training().seq_len(); }
+
+absl::StatusOr<RunInputs> ReadRunInputs(const TrainerFlags& flags) {
+  RunInputs inputs;
+  TITAN_ASSIGN_OR_RETURN(const Manifest manifest, ReadManifest(flags.bundle));
+  TITAN_ASSIGN_OR_RETURN(const std::string json, ReadFile(flags.bundle + "/experiment.json"));
+  TITAN_ASSIGN_OR_RETURN(config::Experiment experiment,
+                         ReadExperiment(json, {.source_name = "experiment.json", .overrides = flags.overrides}));
+  TITAN_RETURN_IF_ERROR(CheckOneProcess(experiment, flags.nproc));
+  TITAN_ASSIGN_OR_RETURN(inputs.name, ReadName(flags.bundle));
+  TITAN_ASSIGN_OR_RETURN(inputs.files, ReadDataFiles(flags.bundle));
+  inputs.run_id = manifest.digest;
+  if (!flags.overrides.empty()) inputs.run_id = Sha256Hex(manifest.digest + CanonicalBytes(experiment));
+  TITAN_ASSIGN_OR_RETURN(
+      inputs.directory, PlanRunDirectory(flags.out.empty() ? DefaultOutDirectory(inputs.name) : flags.out, flags.resume,
+                                         experiment.checkpoint(), inputs.run_id));
+
+  TITAN_ASSIGN_OR_RETURN(const ModelSpec spec, BuildModelSpec(experiment.model()));
+  const config::Training& training = experiment.training();
+  inputs.num_parameters = spec.num_parameters();
+  inputs.flops_per_token = FlopsPerToken(experiment.model(), spec, training.seq_len());
+  inputs.rows_per_step = training.global_batch_size() > 0 ? training.global_batch_size() : training.local_batch_size();
+  inputs.experiment = std::make_shared<const config::Experiment>(std::move(experiment));
+  return inputs;
+}
+
+std::vector<std::pair<std::string, std::string>> DescribeRun(const RunInputs& inputs) {
+  const config::Training& training = inputs.experiment->training();
+  const bool bfloat16 = training.mixed_precision_param() == config::Training::DTYPE_BFLOAT16;
+  const bool bitwise = inputs.experiment->determinism().mode() == config::Determinism::MODE_BITWISE;
+  const int64_t microbatches = inputs.rows_per_step / training.local_batch_size();
+  return {
+      {"model",
+       absl::StrCat(inputs.experiment->model().flavor(), inputs.experiment->model().flavor().empty() ? "" : ", ",
+                    FormatCount(inputs.num_parameters), " parameters")},
+      {"step",
+       absl::StrCat(inputs.rows_per_step, " x ", training.seq_len(), " = ", FormatCount(inputs.tokens_per_step()),
+                    " tokens in ", microbatches, microbatches == 1 ? " microbatch" : " microbatches")},
+      {"steps", FormatCount(training.steps())},
+      {"device", DescribeDevice(inputs.experiment->cluster())},
+      {"precision", absl::StrCat(bfloat16 ? "bfloat16" : "float32", " compute, float32 parameters",
+                                 bitwise ? ", bitwise reproducible" : "")},
+      {"run id", inputs.run_id},
+      {"output", inputs.directory.path},
+  };
+}
+
+}  // namespace titan

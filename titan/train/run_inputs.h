@@ -1,0 +1,40 @@
+// What a bundle and the flags together say about a run, before anything of it exists.
+
+#ifndef TITAN_TRAIN_RUN_INPUTS_H_
+#define TITAN_TRAIN_RUN_INPUTS_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "titan/data/loader.h"
+#include "titan/train/flags.h"
+#include "titan/train/run_directory.h"
+
+namespace titan {
+
+struct RunInputs {
+  std::string name;    // of the experiment: "llama3/debug"
+  std::string run_id;  // the bundle's digest; with overrides, a digest of that and of the resolved experiment
+  std::shared_ptr<const config::Experiment> experiment;
+  DataFiles files;
+  RunDirectory directory;
+  int64_t num_parameters = 0;
+  double flops_per_token = 0;
+  int64_t rows_per_step = 0;
+  int64_t tokens_per_step() const;
+};
+
+// Reads the bundle, applies the overrides, decides about the run directory. Changes nothing. InvalidArgument holds all
+// that is wrong with the experiment.
+absl::StatusOr<RunInputs> ReadRunInputs(const TrainerFlags& flags);
+
+// "label", "value" pairs that tell a person what runs.
+std::vector<std::pair<std::string, std::string>> DescribeRun(const RunInputs& inputs);
+
+}  // namespace titan
+
+#endif  // TITAN_TRAIN_RUN_INPUTS_H_
