@@ -4,6 +4,7 @@
 //   resolve --json EXPERIMENT.json --out EXPERIMENT.binpb  the same, and writes the canonical Experiment
 //   print   EXPERIMENT                                     all fields, defaults filled in, as JSON
 //   diff    LEFT RIGHT                                     the fields in which two experiments differ
+//   schema  --out SCHEMA.libsonnet                         all fields, for the Jsonnet library
 //
 // Exit code 2 for a configuration or command line that is wrong, 1 for a file that cannot be written.
 
@@ -25,6 +26,7 @@
 #include "titan/config/experiment.pb.h"
 #include "titan/config/reader.h"
 #include "titan/config/resolved_json.h"
+#include "titan/config/schema_jsonnet.h"
 
 namespace titan {
 namespace {
@@ -34,6 +36,7 @@ constexpr char kUsage[] =
        experiment_config resolve --json EXPERIMENT.json --out EXPERIMENT.binpb [--resolved_json OUT.json] [INPUT FLAGS]
        experiment_config print EXPERIMENT
        experiment_config diff LEFT RIGHT
+       experiment_config schema --out SCHEMA.libsonnet
 EXPERIMENT, LEFT and RIGHT: a .json that Jsonnet made, a .binpb, or a bundle directory.
 Input flags:
   --source_name NAME      what messages call the configuration; the default is the path of its JSON
@@ -146,12 +149,18 @@ absl::Status PrintDiff(const CommandLine& line) {
   return absl::OkStatus();
 }
 
+absl::Status WriteSchema(const CommandLine& line) {
+  if (line.out.empty()) return UsageError("schema needs --out");
+  return WriteFileAtomically(UserPath(line.out), SchemaJsonnet());
+}
+
 absl::Status Run(const std::vector<std::string>& arguments) {
   TITAN_ASSIGN_OR_RETURN(const CommandLine line, ParseCommandLine(arguments));
   if (line.command == "check") return Check(line);
   if (line.command == "resolve") return Resolve(line);
   if (line.command == "print") return Print(line);
   if (line.command == "diff") return PrintDiff(line);
+  if (line.command == "schema") return WriteSchema(line);
   return UsageError(absl::StrCat(line.command, ": no such command"));
 }
 

@@ -1,14 +1,12 @@
 #include "titan/config/resolved_json.h"
 
-#include <charconv>
-#include <cmath>
-
 #include "absl/log/log.h"
 #include "absl/strings/str_cat.h"
 #include "google/protobuf/descriptor.h"
 #include "nlohmann/json.hpp"
 #include "titan/config/config_error.h"
 #include "titan/config/experiment.pb.h"
+#include "titan/config/number_text.h"
 #include "titan/config/schema.h"
 
 namespace titan {
@@ -16,14 +14,6 @@ namespace {
 
 using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
-
-// The shortest text that reads back to the same double, without an exponent where people would write none.
-std::string ShortestDouble(double value) {
-  char buffer[64];
-  const bool plain = value == 0 || (std::abs(value) >= 1e-5 && std::abs(value) < 1e15);
-  const auto format = plain ? std::chars_format::fixed : std::chars_format::scientific;
-  return std::string(buffer, std::to_chars(buffer, buffer + sizeof(buffer), value, format).ptr);
-}
 
 std::string Quoted(const std::string& text) { return nlohmann::json(text).dump(); }
 

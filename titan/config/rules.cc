@@ -1,9 +1,19 @@
 #include "titan/config/rules.h"
 
 #include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <optional>
+#include <set>
 #include <string>
+#include <utility>
+#include <vector>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "titan/config/experiment.pb.h"
 
 namespace titan {
@@ -11,18 +21,401 @@ namespace {
 
 using config::Experiment;
 
-void HeadsDivideDim(const Experiment& experiment, ConfigErrors& errors) {
+bool Divides(int64_t divisor, int64_t value) { return divisor > 0 && value % divisor == 0; }
+
+// --- The model.
+
+void HeadDim(const Experiment& experiment, ConfigErrors& errors) {
   const config::Model& model = experiment.model();
-  if (model.has_head_dim()) return;
-  errors.Add("model.dim", absl::StrCat(model.dim(), " is not divisible by model.n_heads = ", model.n_heads(),
-                                       "; change one of them or set model.head_dim"));
+  if (!model.has_head_dim()) {
+    errors.Add("model.dim", absl::StrCat(model.dim(), " is not divisible by model.n_heads = ", model.n_heads(),
+                                         "; change one of them or set model.head_dim"));
+  } else if (model.head_dim() % 2 != 0) {
+    errors.Add("model.head_dim", absl::StrCat(model.head_dim(),
+                                              " (model.dim / model.n_heads when unset) is odd; rotary "
+                                              "embedding needs pairs, so it must be even"));
+  }
+}
+
+void KvHeadsDivideHeads(const Experiment& experiment, ConfigErrors& errors) {
+  const config::Model& model = experiment.model();
+  if (Divides(model.n_kv_heads(), model.n_heads())) return;
+  errors.Add("model.n_kv_heads", absl::StrCat(model.n_kv_heads(), " does not divide model.n_heads = ", model.n_heads(),
+                                              "; each key and value head serves the same number of query heads"));
+}
+
+void RopeFrequencyFactors(const Experiment& experiment, ConfigErrors& errors) {
+  const config::Rope& rope = experiment.model().rope();
+  if (rope.scaling_type() != config::Rope::SCALING_TYPE_LLAMA3) return;
+  if (rope.low_freq_factor() < rope.high_freq_factor()) return;
+  errors.Add("model.rope.low_freq_factor",
+             absl::StrCat(rope.low_freq_factor(), " must be below high_freq_factor = ", rope.high_freq_factor()));
+}
+
+void SeqLenWithinContext(const Experiment& experiment, ConfigErrors& errors) {
+  const int64_t seq_len = experiment.training().seq_len();
+  const int64_t max_seq_len = experiment.model().max_seq_len();
+  if (seq_len <= max_seq_len) return;
+  errors.Add("training.seq_len", absl::StrCat(seq_len, " is above model.max_seq_len = ", max_seq_len,
+                                              ", the longest context that the model is meant for"));
+}
+
+void MoeRouting(const Experiment& experiment, ConfigErrors& errors) {
+  if (!experiment.model().has_moe()) return;
+  const config::Moe& moe = experiment.model().moe();
+  if (moe.top_k() > moe.num_experts()) {
+    errors.Add("model.moe.top_k", absl::StrCat(moe.top_k(), " is above num_experts = ", moe.num_experts()));
+  }
+  if (moe.num_expert_groups() > 0 && !Divides(moe.num_expert_groups(), moe.num_experts())) {
+    errors.Add("model.moe.num_expert_groups",
+               absl::StrCat(moe.num_expert_groups(), " does not divide num_experts = ", moe.num_experts()));
+  }
+  if (moe.num_limited_groups() > moe.num_expert_groups()) {
+    errors.Add("model.moe.num_limited_groups",
+               absl::StrCat(moe.num_limited_groups(), " is above num_expert_groups = ", moe.num_expert_groups()));
+  }
+  if (moe.n_dense_layers() > experiment.model().n_layers()) {
+    errors.Add("model.moe.n_dense_layers",
+               absl::StrCat(moe.n_dense_layers(), " is above model.n_layers = ", experiment.model().n_layers()));
+  }
+}
+
+// --- The data.
+
+constexpr char kSynthetic[] = "synthetic";
+
+std::string SourcePath(int index, std::string_view field) { return absl::StrCat("data.sources.", index, ".", field); }
+
+void CorpusNames(const Experiment& experiment, ConfigErrors& errors) {
+  std::set<std::string> seen;
+  for (int i = 0; i < experiment.data().sources_size(); ++i) {
+    const std::string& name = experiment.data().sources(i).corpus();
+    if (!seen.insert(name).second) {
+      errors.Add(SourcePath(i, "corpus"), absl::StrCat("\"", name, "\" is a source already; name each corpus once"));
+    }
+    const bool plain = std::all_of(name.begin(), name.end(), [](char c) {
+      return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '-' || c == '.';
+    });
+    if (!plain || absl::StartsWith(name, ".")) {
+      errors.Add(SourcePath(i, "corpus"), absl::StrCat("\"", name,
+                                                       "\" is not a name of letters, digits, '_', '-' and '.'; "
+                                                       "the build target's `corpora` binds names to files"));
+    }
+  }
+}
+
+void SyntheticIsAlone(const Experiment& experiment, ConfigErrors& errors) {
+  const auto& sources = experiment.data().sources();
+  if (sources.size() < 2) return;
+  for (int i = 0; i < sources.size(); ++i) {
+    if (sources[i].corpus() != kSynthetic) continue;
+    errors.Add(SourcePath(i, "corpus"), "\"synthetic\" must be the only source; random tokens do not mix with text");
+  }
+}
+
+void TextFieldOfJsonl(const Experiment& experiment, ConfigErrors& errors) {
+  for (int i = 0; i < experiment.data().sources_size(); ++i) {
+    const config::Source& source = experiment.data().sources(i);
+    if (source.format() == config::Source::FORMAT_JSONL || source.text_field() == "text") continue;
+    errors.Add(SourcePath(i, "text_field"), absl::StrCat("\"", source.text_field(),
+                                                         "\" has no effect; only format "
+                                                         "\"jsonl\" has fields"));
+  }
+}
+
+// --- Parallelism.
+
+int64_t WorldSize(const Experiment& experiment) {
+  return experiment.cluster().num_nodes() * experiment.cluster().devices_per_node();
+}
+
+// Product of all degrees except dp_shard.
+int64_t DegreesBesideShard(const config::Parallelism& parallelism) {
+  return parallelism.pipeline_parallel_degree() * parallelism.data_parallel_replicate_degree() *
+         parallelism.context_parallel_degree() * parallelism.tensor_parallel_degree();
+}
+
+// With -1 resolved; nothing if the degrees do not fit the cluster.
+std::optional<int64_t> ShardDegree(const Experiment& experiment) {
+  const int64_t given = experiment.parallelism().data_parallel_shard_degree();
+  if (given != -1) return given;
+  const int64_t others = DegreesBesideShard(experiment.parallelism());
+  if (!Divides(others, WorldSize(experiment))) return std::nullopt;
+  return WorldSize(experiment) / others;
+}
+
+// "pp 1 x dp_replicate 1 x dp_shard 8 x cp 1 x tp 2 = 16"
+std::string DegreesText(const config::Parallelism& parallelism, std::optional<int64_t> shard) {
+  const int64_t product = DegreesBesideShard(parallelism) * shard.value_or(1);
+  return absl::StrCat(
+      "pp ", parallelism.pipeline_parallel_degree(), " x dp_replicate ", parallelism.data_parallel_replicate_degree(),
+      shard.has_value() ? absl::StrCat(" x dp_shard ", *shard) : "", " x cp ", parallelism.context_parallel_degree(),
+      " x tp ", parallelism.tensor_parallel_degree(), " = ", product);
+}
+
+void DegreesFillTheCluster(const Experiment& experiment, ConfigErrors& errors) {
+  const config::Parallelism& parallelism = experiment.parallelism();
+  const std::string cluster =
+      absl::StrCat("the cluster has ", experiment.cluster().num_nodes(), " nodes x ",
+                   experiment.cluster().devices_per_node(), " devices = ", WorldSize(experiment));
+  const int64_t given = parallelism.data_parallel_shard_degree();
+  if (given == -1 && !ShardDegree(experiment).has_value()) {
+    errors.Add("parallelism.data_parallel_shard_degree",
+               absl::StrCat("-1 cannot take what is left: ", DegreesText(parallelism, std::nullopt), ", and ", cluster,
+                            ", which is not a multiple of it"));
+  } else if (given != -1 && DegreesBesideShard(parallelism) * given != WorldSize(experiment)) {
+    errors.Add("parallelism.data_parallel_shard_degree",
+               absl::StrCat(DegreesText(parallelism, given), ", but ", cluster,
+                            "; the degrees must multiply to the number of devices (-1 takes what is left)"));
+  }
+}
+
+void TensorParallelDivides(const Experiment& experiment, ConfigErrors& errors) {
+  const int64_t tp = experiment.parallelism().tensor_parallel_degree();
+  const config::Model& model = experiment.model();
+  const std::pair<std::string_view, int64_t> divided[] = {
+      {"n_heads", model.n_heads()}, {"n_kv_heads", model.n_kv_heads()}, {"ffn_hidden_dim", model.ffn_hidden_dim()}};
+  for (const auto& [name, value] : divided) {
+    if (Divides(tp, value)) continue;
+    errors.Add("parallelism.tensor_parallel_degree", absl::StrCat(tp, " does not divide model.", name, " = ", value));
+  }
+}
+
+void AsyncTensorParallel(const Experiment& experiment, ConfigErrors& errors) {
+  const config::Parallelism& parallelism = experiment.parallelism();
+  if (!parallelism.enable_async_tensor_parallel() || parallelism.tensor_parallel_degree() > 1) return;
+  errors.Add("parallelism.enable_async_tensor_parallel", "needs tensor_parallel_degree above 1");
+}
+
+void SequenceDivides(const Experiment& experiment, ConfigErrors& errors) {
+  const int64_t cp = experiment.parallelism().context_parallel_degree();
+  const int64_t tp = experiment.parallelism().tensor_parallel_degree();
+  const int64_t divisor = tp * (cp > 1 ? 2 * cp : 1);
+  if (Divides(divisor, experiment.training().seq_len())) return;
+  errors.Add("training.seq_len", absl::StrCat(experiment.training().seq_len(), " is not divisible by ", divisor,
+                                              " = tp ", tp, cp > 1 ? absl::StrCat(" x 2 x cp ", cp) : ""));
+}
+
+void PipelineSplits(const Experiment& experiment, ConfigErrors& errors) {
+  const config::Parallelism& parallelism = experiment.parallelism();
+  const int64_t pp = parallelism.pipeline_parallel_degree();
+  if (pp == 1) return;
+  if (experiment.model().enable_weight_tying()) {
+    errors.Add("model.enable_weight_tying",
+               "tied weights do not go with pipeline_parallel_degree above 1: embedding and "
+               "output projection are on different ranks");
+  }
+  if (pp > experiment.model().n_layers()) {
+    errors.Add("parallelism.pipeline_parallel_degree",
+               absl::StrCat(pp, " is above model.n_layers = ", experiment.model().n_layers()));
+  }
+  const int64_t microbatch = parallelism.pipeline_parallel_microbatch_size();
+  if (!Divides(microbatch, experiment.training().local_batch_size())) {
+    errors.Add("parallelism.pipeline_parallel_microbatch_size",
+               absl::StrCat(microbatch,
+                            " does not divide training.local_batch_size = ", experiment.training().local_batch_size()));
+  }
+}
+
+void ExpertParallelDivides(const Experiment& experiment, ConfigErrors& errors) {
+  const config::Parallelism& parallelism = experiment.parallelism();
+  const int64_t ep = parallelism.expert_parallel_degree();
+  if (ep == 1) return;
+  if (!experiment.model().has_moe()) {
+    errors.Add("parallelism.expert_parallel_degree", absl::StrCat(ep, " needs a model with experts (model.moe)"));
+    return;
+  }
+  if (!Divides(ep, experiment.model().moe().num_experts())) {
+    errors.Add("parallelism.expert_parallel_degree",
+               absl::StrCat(ep, " does not divide model.moe.num_experts = ", experiment.model().moe().num_experts()));
+  }
+  const std::optional<int64_t> shard = ShardDegree(experiment);
+  if (!shard.has_value()) return;
+  const int64_t ranks = *shard * parallelism.context_parallel_degree() * parallelism.tensor_parallel_degree();
+  if (!Divides(ep, ranks)) {
+    errors.Add("parallelism.expert_parallel_degree",
+               absl::StrCat(ep, " does not divide dp_shard x cp x tp = ", ranks, ", from which it borrows its ranks"));
+  }
+}
+
+// --- The step.
+
+void GlobalBatchDivides(const Experiment& experiment, ConfigErrors& errors) {
+  const config::Training& training = experiment.training();
+  const std::optional<int64_t> shard = ShardDegree(experiment);
+  if (training.global_batch_size() == -1 || !shard.has_value()) return;
+  const int64_t replicate = experiment.parallelism().data_parallel_replicate_degree();
+  const int64_t pass = training.local_batch_size() * replicate * *shard;
+  if (Divides(pass, training.global_batch_size())) return;
+  const int64_t below = training.global_batch_size() / pass * pass;
+  errors.Add("training.global_batch_size",
+             absl::StrCat(training.global_batch_size(), " is not a multiple of ", pass, " = local_batch_size ",
+                          training.local_batch_size(), " x dp_replicate ", replicate, " x dp_shard ", *shard,
+                          "; the next that fit: ", below > 0 ? absl::StrCat(below, " and ") : "", below + pass));
+}
+
+constexpr char kTotalSteps[] = " steps of the schedule (lr_scheduler.total_steps; training.steps when unset)";
+
+void WarmupFitsSchedule(const Experiment& experiment, ConfigErrors& errors) {
+  const config::LrScheduler& schedule = experiment.lr_scheduler();
+  const int64_t total = schedule.total_steps();
+  if (schedule.warmup_steps() > total) {
+    errors.Add("lr_scheduler.warmup_steps",
+               absl::StrCat(schedule.warmup_steps(), " is above the ", total, kTotalSteps,
+                            "; lower it, or set total_steps to run the beginning of a longer schedule"));
+    return;
+  }
+  if (!schedule.has_decay_ratio()) return;
+  const int64_t decay = std::llround(static_cast<double>(total) * schedule.decay_ratio());
+  if (schedule.warmup_steps() + decay > total) {
+    errors.Add("lr_scheduler.decay_ratio",
+               absl::StrCat("warmup ", schedule.warmup_steps(), " + decay ", decay, " = ",
+                            schedule.warmup_steps() + decay, " is above the ", total, kTotalSteps,
+                            "; lower decay_ratio or warmup_steps, or leave decay_ratio out"));
+  }
+}
+
+void ScheduleLastsLongEnough(const Experiment& experiment, ConfigErrors& errors) {
+  const config::LrScheduler& schedule = experiment.lr_scheduler();
+  const int64_t steps = experiment.training().steps();
+  const bool ends_at_zero =
+      schedule.min_lr_factor() == 0 && !(schedule.has_decay_ratio() && schedule.decay_ratio() == 0);
+  if (steps <= schedule.total_steps() || !ends_at_zero) return;
+  errors.Add("training.steps", absl::StrCat(steps, " is above lr_scheduler.total_steps = ", schedule.total_steps(),
+                                            ", after which the learning rate is 0; raise total_steps too, or set "
+                                            "min_lr_factor"));
+}
+
+void SelectiveAcOption(const Experiment& experiment, ConfigErrors& errors) {
+  const std::string& option = experiment.activation_checkpoint().selective_ac_option();
+  int64_t every;
+  if (option == "op") {
+    errors.Add("activation_checkpoint.selective_ac_option",
+               "\"op\" is not supported yet; write n for every n-th layer");
+  } else if (!absl::SimpleAtoi(option, &every) || every < 1) {
+    errors.Add("activation_checkpoint.selective_ac_option",
+               absl::StrCat("\"", option,
+                            "\" is neither \"op\" nor a positive integer in quotes, such as \"2\" for every "
+                            "second layer"));
+  }
+}
+
+void HardwareHasFeature(const Experiment& experiment, ConfigErrors& errors) {
+  const auto accelerator = experiment.cluster().accelerator();
+  if (experiment.training().enable_cuda_graphs() && accelerator == config::Cluster::ACCELERATOR_CPU) {
+    errors.Add("training.enable_cuda_graphs", "needs a GPU, but cluster.accelerator is \"cpu\"");
+  }
+  const auto& float8 = experiment.quantize().linear().float8();
+  const bool has_float8 =
+      accelerator != config::Cluster::ACCELERATOR_CPU && accelerator != config::Cluster::ACCELERATOR_A100;
+  if (float8.recipe_name() != config::Quantize::Float8::RECIPE_NAME_NONE && !has_float8 && !float8.emulate()) {
+    errors.Add("quantize.linear.float8.recipe_name",
+               "cluster.accelerator has no float8 (an h100 has); set quantize.linear.float8.emulate = true");
+  }
+}
+
+// --- Files.
+
+// A folder that stays below the run directory.
+void FolderBelowRun(std::string_view path, const std::string& folder, ConfigErrors& errors) {
+  const std::vector<std::string> parts = absl::StrSplit(folder, '/');
+  const bool climbs = std::find(parts.begin(), parts.end(), "..") != parts.end();
+  if (!absl::StartsWith(folder, "/") && !climbs) return;
+  errors.Add(std::string(path), absl::StrCat("\"", folder,
+                                             "\" must be a path below the run directory, without a leading "
+                                             "'/' or '..'; --out says where the run directory is"));
+}
+
+void FoldersBelowRun(const Experiment& experiment, ConfigErrors& errors) {
+  FolderBelowRun("checkpoint.folder", experiment.checkpoint().folder(), errors);
+  FolderBelowRun("metrics.save_tb_folder", experiment.metrics().save_tb_folder(), errors);
+  FolderBelowRun("profiling.save_traces_folder", experiment.profiling().save_traces_folder(), errors);
+  FolderBelowRun("comm.save_traces_folder", experiment.comm().save_traces_folder(), errors);
+}
+
+void InitialLoad(const Experiment& experiment, ConfigErrors& errors) {
+  const config::Checkpoint& checkpoint = experiment.checkpoint();
+  const std::string& path = checkpoint.initial_load_path();
+  if (!path.empty() && !absl::StartsWith(path, "/")) {
+    errors.Add("checkpoint.initial_load_path", absl::StrCat("\"", path, "\" must be an absolute path"));
+  }
+  if (checkpoint.initial_load_in_hf() && path.empty()) {
+    errors.Add("checkpoint.initial_load_in_hf", "needs checkpoint.initial_load_path, the Hugging Face folder");
+  }
+  if (checkpoint.initial_load_in_hf() && !checkpoint.initial_load_model_only()) {
+    errors.Add("checkpoint.initial_load_in_hf",
+               "a Hugging Face folder has no optimizer state; leave "
+               "checkpoint.initial_load_model_only true");
+  }
+  if (checkpoint.initial_load_in_hf_quantized() && !checkpoint.initial_load_in_hf()) {
+    errors.Add("checkpoint.initial_load_in_hf_quantized", "needs checkpoint.initial_load_in_hf");
+  }
+}
+
+void CheckpointSwitches(const Experiment& experiment, ConfigErrors& errors) {
+  const config::Checkpoint& checkpoint = experiment.checkpoint();
+  if (checkpoint.last_save_in_hf() && !checkpoint.last_save_model_only()) {
+    errors.Add("checkpoint.last_save_in_hf",
+               "a Hugging Face folder has no optimizer state; set "
+               "checkpoint.last_save_model_only = true");
+  }
+  if (checkpoint.load_only() && checkpoint.enable_first_step_checkpoint()) {
+    errors.Add("checkpoint.enable_first_step_checkpoint", "contradicts checkpoint.load_only, which saves nothing");
+  }
+  if (checkpoint.enable()) return;
+  const std::pair<std::string_view, bool> switches[] = {
+      {"initial_load_path", !checkpoint.initial_load_path().empty()},
+      {"load_only", checkpoint.load_only()},
+      {"enable_first_step_checkpoint", checkpoint.enable_first_step_checkpoint()},
+      {"load_step", checkpoint.load_step() != -1},
+  };
+  for (const auto& [name, is_set] : switches) {
+    if (is_set) errors.Add(absl::StrCat("checkpoint.", name), "has no effect; set checkpoint.enable = true too");
+  }
+}
+
+void ValidationHasSources(const Experiment& experiment, ConfigErrors& errors) {
+  const config::Validation& validation = experiment.validation();
+  if (validation.enable() && validation.sources().empty()) {
+    errors.Add("validation.sources", "missing; validation.enable needs at least one source");
+  }
 }
 
 }  // namespace
 
 const std::vector<Rule>& CrossFieldRules() {
   static const auto& rules = *new std::vector<Rule>{
-      {"heads_divide_dim", {"model.dim", "model.n_heads", "model.head_dim"}, &HeadsDivideDim},
+      {"head_dim", {"model.dim", "model.n_heads", "model.head_dim"}, &HeadDim},
+      {"kv_heads_divide_heads", {"model.n_heads", "model.n_kv_heads"}, &KvHeadsDivideHeads},
+      {"rope_frequency_factors", {"model.rope"}, &RopeFrequencyFactors},
+      {"seq_len_within_context", {"training.seq_len", "model.max_seq_len"}, &SeqLenWithinContext},
+      {"moe_routing", {"model.moe", "model.n_layers"}, &MoeRouting},
+      {"corpus_names", {"data.sources"}, &CorpusNames},
+      {"synthetic_is_alone", {"data.sources"}, &SyntheticIsAlone},
+      {"text_field_of_jsonl", {"data.sources"}, &TextFieldOfJsonl},
+      {"degrees_fill_the_cluster", {"parallelism", "cluster"}, &DegreesFillTheCluster},
+      {"tensor_parallel_divides",
+       {"parallelism.tensor_parallel_degree", "model.n_heads", "model.n_kv_heads", "model.ffn_hidden_dim"},
+       &TensorParallelDivides},
+      {"async_tensor_parallel", {"parallelism"}, &AsyncTensorParallel},
+      {"sequence_divides", {"training.seq_len", "parallelism"}, &SequenceDivides},
+      {"pipeline_splits",
+       {"parallelism", "model.enable_weight_tying", "model.n_layers", "training.local_batch_size"},
+       &PipelineSplits},
+      {"expert_parallel_divides", {"parallelism", "cluster", "model.moe"}, &ExpertParallelDivides},
+      {"global_batch_divides",
+       {"training.global_batch_size", "training.local_batch_size", "parallelism", "cluster"},
+       &GlobalBatchDivides},
+      {"warmup_fits_schedule", {"lr_scheduler", "training.steps"}, &WarmupFitsSchedule},
+      {"schedule_lasts_long_enough", {"lr_scheduler", "training.steps"}, &ScheduleLastsLongEnough},
+      {"selective_ac_option", {"activation_checkpoint.selective_ac_option"}, &SelectiveAcOption},
+      {"hardware_has_feature", {"training.enable_cuda_graphs", "quantize", "cluster"}, &HardwareHasFeature},
+      {"folders_below_run",
+       {"checkpoint.folder", "metrics.save_tb_folder", "profiling.save_traces_folder", "comm.save_traces_folder"},
+       &FoldersBelowRun},
+      {"initial_load", {"checkpoint"}, &InitialLoad},
+      {"checkpoint_switches", {"checkpoint"}, &CheckpointSwitches},
+      {"validation_has_sources", {"validation"}, &ValidationHasSources},
   };
   return rules;
 }

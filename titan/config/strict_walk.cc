@@ -10,9 +10,9 @@
 #include "absl/log/log.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "google/protobuf/descriptor.h"
+#include "titan/config/number_text.h"
 #include "titan/config/schema.h"
 
 namespace titan {
@@ -26,20 +26,17 @@ using google::protobuf::Message;
 // Above it, neighbouring integers are one and the same double, and Jsonnet knows doubles only.
 constexpr int64_t kMaxExactInteger = (int64_t{1} << 53) - 1;
 
-// Short, and exact for the bounds that rules have.
-std::string Number(double value) { return absl::StrFormat("%.10g", value); }
-
 // "from 1 to 1024 steps, or -1"
 std::string RangeText(const config::FieldRule& rule) {
   std::string text;
   if (rule.has_min() && rule.has_max() && !rule.exclusive_min()) {
-    text = absl::StrCat("from ", Number(rule.min()), " to ", Number(rule.max()));
+    text = absl::StrCat("from ", ShortestDouble(rule.min()), " to ", ShortestDouble(rule.max()));
   } else {
-    if (rule.has_min()) text = absl::StrCat(rule.exclusive_min() ? "above " : "at least ", Number(rule.min()));
-    if (rule.has_max()) absl::StrAppend(&text, text.empty() ? "" : " and ", "at most ", Number(rule.max()));
+    if (rule.has_min()) text = absl::StrCat(rule.exclusive_min() ? "above " : "at least ", ShortestDouble(rule.min()));
+    if (rule.has_max()) absl::StrAppend(&text, text.empty() ? "" : " and ", "at most ", ShortestDouble(rule.max()));
   }
   if (rule.has_unit()) absl::StrAppend(&text, " ", rule.unit());
-  if (rule.has_special()) absl::StrAppend(&text, ", or ", Number(rule.special()));
+  if (rule.has_special()) absl::StrAppend(&text, ", or ", ShortestDouble(rule.special()));
   return text;
 }
 
