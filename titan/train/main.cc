@@ -1,7 +1,5 @@
 // titan_trainer: see kTrainerHelp in flags.cc.
 
-#include <malloc.h>
-
 #include <iostream>
 #include <string>
 #include <vector>
@@ -9,6 +7,7 @@
 #include "absl/log/globals.h"
 #include "absl/log/initialize.h"
 #include "titan/base/status_macros.h"
+#include "titan/train/allocator.h"
 #include "titan/train/exit_code.h"
 #include "titan/train/flags.h"
 #include "titan/train/run.h"
@@ -16,13 +15,6 @@
 
 namespace titan {
 namespace {
-
-// Activations and gradients come and go at every step in the same sizes. By default glibc gives blocks of this size
-// back to the system at once, and the kernel clears their pages again for the next step.
-void KeepFreedMemory() {
-  mallopt(M_MMAP_THRESHOLD, 1 << 30);
-  mallopt(M_TRIM_THRESHOLD, 1 << 30);
-}
 
 absl::Status Main(const std::vector<std::string>& command) {
   TITAN_ASSIGN_OR_RETURN(const TrainerFlags flags, ParseTrainerFlags({command.begin() + 1, command.end()}));

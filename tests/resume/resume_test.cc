@@ -1,0 +1,209 @@
+// A run that was stopped in any way and started again with the same command is, bit for bit, the run that was not.
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
+#include "titan/base/file.h"
+#include "titan/base/sha256.h"
+#include "tools/bundle/bundle.h"
+
+namespace titan {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr char kTrainer[] = "titan/train/titan_trainer";
+constexpr int kSteps = 600;
+
+constexpr char kExperiment[] = R"({
+  "model": {"name": "llama3", "dim": 16, "n_layers": 1, "n_heads": 2, "ffn_hidden_dim": 24, "vocab_size": 64},
+  "data": {"sources": [{"corpus": "words", "format": "tokens"}]},
+  "training": {"seq_len": 16, "local_batch_size": 1, "global_batch_size": 2, "steps": 600,
+               "mixed_precision_param": "float32"},
+  "optimizer": {"lr": 0.01},
+  "checkpoint": {"enable": true, "interval": 50, "keep_latest_k": 2},
+  "determinism": {"mode": "bitwise"}
+})";
+
+void Write(const std::string& path, const std::string& content) {
+  fs::create_directories(fs::path(path).parent_path());
+  const absl::Status status = WriteFileAtomically(path, content);
+  ASSERT_TRUE(status.ok()) << status;
+}
+
+// 3000 tokens: a run of 600 steps of 32 sees them six times, in a new order each time.
+std::string Tokens() {
+  std::string bytes;
+  for (int i = 0; i < 3000; ++i) {
+    bytes.push_back(static_cast<char>((i * i / 3 + i) % 64));
+    bytes.push_back(0);
+  }
+  return bytes;
+}
+
+void WriteBundle(const std::string& bundle) {
+  const std::string tokens = Tokens();
+  const nlohmann::json data = {
+      {"tokenizer", nullptr},
+      {"corpora",
+       {{"words",
+         {{{"path", "data/words/words.uint16.bin"}, {"bytes", tokens.size()}, {"sha256", Sha256Hex(tokens)}}}}}}};
+  const std::vector<std::pair<std::string, std::string>> files = {{"experiment.json", kExperiment},
+                                                                  {"plan.json", R"({"name": "tests/resume"})"},
+                                                                  {"data.json", data.dump()},
+                                                                  {"data/words/words.uint16.bin", tokens}};
+  std::vector<ManifestEntry> entries;
+  for (const auto& [path, content] : files) {
+    Write(bundle + "/" + path, content);
+    entries.push_back({path, static_cast<int64_t>(content.size()), Sha256Hex(content)});
+  }
+  Write(bundle + "/MANIFEST", FormatManifest(entries));
+}
+
+// Starts the trainer; its output goes to `log`.
+pid_t Start(const std::vector<std::string>& arguments, const std::string& log) {
+  const pid_t child = fork();
+  if (child != 0) return child;
+  const int file = open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
+  dup2(file, 1);
+  dup2(file, 2);
+  std::vector<char*> argv = {const_cast<char*>(kTrainer)};
+  for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+  argv.push_back(nullptr);
+  execv(kTrainer, argv.data());
+  _exit(127);
+}
+
+int Wait(pid_t child) {
+  int status = 0;
+  waitpid(child, &status, 0);
+  return status;
+}
+
+std::vector<std::string> Lines(const std::string& path) {
+  std::ifstream file(path);
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(file, line);) lines.push_back(line);
+  return lines;
+}
+
+class ResumeTest : public testing::Test {
+ protected:
+  ResumeTest() : directory_(testing::TempDir() + "/" + testing::UnitTest::GetInstance()->current_test_info()->name()) {
+    fs::remove_all(directory_);
+    WriteBundle(directory_ + "/bundle");
+  }
+
+  std::vector<std::string> Command(const std::string& out, std::vector<std::string> more = {}) const {
+    std::vector<std::string> arguments = {"--bundle", directory_ + "/bundle", "--out", directory_ + "/" + out};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+  }
+  std::string Log() const { return ReadFile(directory_ + "/log").value_or("no output"); }
+
+  int Run(const std::string& out, std::vector<std::string> more = {}) const {
+    const int status = Wait(Start(Command(out, std::move(more)), directory_ + "/log"));
+    EXPECT_TRUE(WIFEXITED(status));
+    return WEXITSTATUS(status);
+  }
+
+  // Sends `signal` once `lines` steps are logged; returns the process's status.
+  int RunAndSignal(const std::string& out, int signal, size_t lines) const {
+    const pid_t child = Start(Command(out), directory_ + "/log");
+    while (Lines(directory_ + "/" + out + "/metrics.jsonl").size() < lines && waitpid(child, nullptr, WNOHANG) == 0) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    }
+    kill(child, signal);
+    return Wait(child);
+  }
+
+  void ExpectSameRun(const std::string& left, const std::string& right) const {
+    const std::vector<std::string> a = Lines(directory_ + "/" + left + "/metrics.jsonl");
+    const std::vector<std::string> b = Lines(directory_ + "/" + right + "/metrics.jsonl");
+    ASSERT_EQ(a.size(), static_cast<size_t>(kSteps)) << Log();
+    ASSERT_EQ(b.size(), static_cast<size_t>(kSteps)) << Log();
+    for (int i = 0; i < kSteps; ++i) {
+      const auto x = nlohmann::json::parse(a[i]), y = nlohmann::json::parse(b[i]);
+      for (const char* key : {"step", "loss", "grad_norm", "lr", "tokens_seen"}) {
+        ASSERT_EQ(x.at(key), y.at(key)) << key << " of step " << i + 1;
+      }
+    }
+    int compared = 0;
+    const std::string last = absl::StrCat("/checkpoint/step-", kSteps);
+    for (const fs::directory_entry& entry : fs::directory_iterator(directory_ + "/" + left + last)) {
+      const std::string name = entry.path().filename();
+      EXPECT_EQ(ReadFile(entry.path()).value(), ReadFile(directory_ + "/" + right + last + "/" + name).value()) << name;
+      ++compared;
+    }
+    EXPECT_GE(compared, 4);
+  }
+
+  std::string directory_;
+};
+
+TEST_F(ResumeTest, AKilledRunContinuesBitForBit) {
+  ASSERT_EQ(Run("straight"), 0) << Log();
+  for (const size_t lines : {70, 230}) {
+    const int status = RunAndSignal("killed", SIGKILL, lines);
+    ASSERT_TRUE(WIFSIGNALED(status)) << "it was done before it could be killed\n" << Log();
+  }
+  ASSERT_EQ(Run("killed"), 0) << Log();
+  ExpectSameRun("straight", "killed");
+}
+
+TEST_F(ResumeTest, APreemptedRunSavesItsStepAndContinues) {
+  ASSERT_EQ(Run("straight"), 0) << Log();
+  const int status = RunAndSignal("preempted", SIGTERM, 70);
+  ASSERT_TRUE(WIFEXITED(status)) << Log();
+  ASSERT_EQ(WEXITSTATUS(status), 75) << Log();
+  const size_t steps = Lines(directory_ + "/preempted/metrics.jsonl").size();
+  EXPECT_TRUE(fs::exists(absl::StrCat(directory_, "/preempted/checkpoint/step-", steps, "/COMMITTED")));
+  ASSERT_EQ(Run("preempted", {"--resume", "must"}), 0) << Log();
+  ExpectSameRun("straight", "preempted");
+}
+
+TEST_F(ResumeTest, OutputIsNeverOverwritten) {
+  ASSERT_EQ(Run("once", {"--set", "training.steps=3"}), 0) << Log();
+  EXPECT_EQ(Run("once", {"--set", "training.steps=3", "--resume", "never"}), 2);
+  EXPECT_NE(Log().find("already holds a run"), std::string::npos) << Log();
+  EXPECT_EQ(Lines(directory_ + "/once/metrics.jsonl").size(), 3u);
+}
+
+TEST_F(ResumeTest, ADryRunWritesNothing) {
+  EXPECT_EQ(Run("dry", {"--dry_run"}), 0);
+  EXPECT_FALSE(fs::exists(directory_ + "/dry"));
+  EXPECT_NE(Log().find("tests/resume"), std::string::npos) << Log();
+}
+
+TEST_F(ResumeTest, BadUsageIsExitCode2) {
+  EXPECT_EQ(Run("x", {"--resum", "auto"}), 2);
+  EXPECT_EQ(Run("x", {"--set", "training.step=3"}), 2);
+  EXPECT_EQ(Run("x", {"--nproc", "2"}), 2);
+  EXPECT_NE(Log().find("several processes are not supported yet"), std::string::npos) << Log();
+  EXPECT_FALSE(fs::exists(directory_ + "/x"));
+}
+
+TEST_F(ResumeTest, ALossThatIsNotFiniteIsExitCode4) {
+  EXPECT_EQ(Run("diverged", {"--set", "optimizer.lr=100", "--set", "lr_scheduler.warmup_steps=0", "--set",
+                             "optimizer.weight_decay=10", "--set", "training.max_norm=1e30"}),
+            4)
+      << Log();
+  EXPECT_NE(Log().find("rank 0: loss"), std::string::npos) << Log();
+  const auto record = nlohmann::json::parse(ReadFile(directory_ + "/diverged/run.json").value());
+  EXPECT_NE(record.dump().find("not finite"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace titan
