@@ -1,0 +1,129 @@
+#include "titan/metrics/jsonl.h"
+
+#include <limits>
+#include <utility>
+#include <variant>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "nlohmann/json.hpp"
+#include "titan/base/file.h"
+#include "titan/base/status_macros.h"
+#include "titan/metrics/append_file.h"
+
+namespace titan {
+namespace {
+
+using nlohmann::json;
+
+// The keys, in the order of a line; see README.md.
+struct Key {
+  const char* name;
+  std::variant<int64_t StepMetrics::*, double StepMetrics::*> member;
+};
+constexpr Key kKeys[] = {
+    {"step", &StepMetrics::step},
+    {"loss", &StepMetrics::loss},
+    {"grad_norm", &StepMetrics::grad_norm},
+    {"lr", &StepMetrics::lr},
+    {"tokens", &StepMetrics::tokens},
+    {"tokens_seen", &StepMetrics::tokens_seen},
+    {"step_seconds", &StepMetrics::step_seconds},
+    {"data_seconds", &StepMetrics::data_seconds},
+    {"tokens_per_second", &StepMetrics::tokens_per_second},
+    {"tflops", &StepMetrics::tflops},
+    {"mfu", &StepMetrics::mfu},
+    {"memory_bytes", &StepMetrics::memory_bytes},
+};
+
+// One line. Doubles have as many digits as it takes to read the same value back.
+std::string ToLine(const StepMetrics& metrics) {
+  std::string line = "{";
+  for (const Key& key : kKeys) {
+    const auto value_of = [&](auto member) { return json(metrics.*member).dump(); };
+    absl::StrAppend(&line, line.size() > 1 ? ", \"" : "\"", key.name, "\": ", std::visit(value_of, key.member));
+  }
+  return line + "}\n";
+}
+
+absl::StatusOr<StepMetrics> FromLine(std::string_view line) {
+  const json object = json::parse(line.begin(), line.end(), nullptr, /*allow_exceptions=*/false);
+  if (!object.is_object()) return absl::DataLossError("not a JSON object");
+  StepMetrics metrics;
+  for (const Key& key : kKeys) {
+    const auto found = object.find(key.name);
+    if (found == object.end()) continue;  // written before the key existed
+    if (const auto* integer = std::get_if<int64_t StepMetrics::*>(&key.member)) {
+      if (!found->is_number_integer()) return absl::DataLossError(absl::StrCat(key.name, " is not an integer"));
+      metrics.** integer = found->get<int64_t>();
+    } else {
+      if (!found->is_number() && !found->is_null()) return absl::DataLossError(absl::StrCat(key.name, " is no number"));
+      metrics.*std::get<double StepMetrics::*>(key.member) =
+          found->is_null() ? std::numeric_limits<double>::quiet_NaN() : found->get<double>();
+    }
+  }
+  if (metrics.step < 1) return absl::DataLossError("it has no step");
+  return metrics;
+}
+
+// Calls `use(line, metrics or error)` for each complete line, until it returns false.
+template <typename Use>
+void ForEachLine(std::string_view text, const Use& use) {
+  while (!text.empty()) {
+    const size_t end = text.find('\n');
+    if (end == std::string_view::npos) return;
+    if (!use(text.substr(0, end + 1), FromLine(text.substr(0, end)))) return;
+    text.remove_prefix(end + 1);
+  }
+}
+
+class JsonlSink : public MetricsSink {
+ public:
+  explicit JsonlSink(AppendFile file) : file_(std::move(file)) {}
+
+  absl::Status Log(const StepMetrics& metrics) override { return file_.Append(ToLine(metrics)); }
+  absl::Status Flush() override { return file_.Sync(); }
+
+ private:
+  AppendFile file_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<MetricsSink>> OpenJsonl(const std::string& path, int64_t resume_step) {
+  std::string kept;
+  if (resume_step > 0) {
+    const absl::StatusOr<std::string> text = ReadFile(path);
+    if (!text.ok() && !absl::IsNotFound(text.status())) return text.status();
+    if (text.ok()) {
+      ForEachLine(*text, [&](std::string_view line, const absl::StatusOr<StepMetrics>& metrics) {
+        if (!metrics.ok() || metrics->step > resume_step) return false;
+        kept += line;
+        return true;
+      });
+    }
+  }
+  TITAN_RETURN_IF_ERROR(WriteFileAtomically(path, kept));
+  TITAN_ASSIGN_OR_RETURN(AppendFile file, AppendFile::Open(path));
+  return std::make_unique<JsonlSink>(std::move(file));
+}
+
+absl::StatusOr<std::vector<StepMetrics>> ReadJsonl(const std::string& path) {
+  TITAN_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+  std::vector<StepMetrics> steps;
+  absl::Status status;
+  int64_t number = 0;
+  ForEachLine(text, [&](std::string_view, const absl::StatusOr<StepMetrics>& metrics) {
+    ++number;
+    if (!metrics.ok()) {
+      status = absl::DataLossError(absl::StrCat(path, ": line ", number, ": ", metrics.status().message()));
+      return false;
+    }
+    steps.push_back(*metrics);
+    return true;
+  });
+  if (!status.ok()) return status;
+  return steps;
+}
+
+}  // namespace titan
