@@ -1,0 +1,54 @@
+// Tokens that are cut out of a text before anything else looks at it, such as <|end_of_text|>: the `added_tokens` of a
+// tokenizer.json. The leftmost one is cut out first, the longest if several start there.
+
+#ifndef TITAN_DATA_ADDED_TOKENS_H_
+#define TITAN_DATA_ADDED_TOKENS_H_
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+#include "nlohmann/json.hpp"
+
+namespace titan {
+
+struct AddedToken {
+  int32_t id;
+  std::string content;
+  bool special;
+  bool normalized;  // looked for after normalisation, in what the others left
+  bool lstrip;      // takes the white space before it along
+  bool rstrip;      // takes the white space after it along
+};
+
+absl::StatusOr<std::vector<AddedToken>> ReadAddedTokens(const nlohmann::json& json);
+
+// Finds a set of added tokens in text.
+class AddedTokenFinder {
+ public:
+  struct Piece {
+    std::string_view text;
+    int32_t id;  // of an added token; -1 for other text
+  };
+
+  explicit AddedTokenFinder(const std::vector<AddedToken>& tokens);
+
+  // Appends the pieces of `text`, in order.
+  void Split(std::string_view text, std::vector<Piece>* pieces) const;
+
+ private:
+  // The longest token that starts at the beginning of `text`; nullptr if none does.
+  const AddedToken* LongestPrefix(std::string_view text) const;
+
+  std::array<bool, 256> starts_ = {};  // bytes that some token begins with
+  size_t max_length_ = 0;
+  absl::flat_hash_map<std::string, AddedToken> tokens_;
+};
+
+}  // namespace titan
+
+#endif  // TITAN_DATA_ADDED_TOKENS_H_

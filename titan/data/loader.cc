@@ -1,0 +1,268 @@
+#include "titan/data/loader.h"
+
+#include <deque>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "nlohmann/json.hpp"
+#include "titan/base/sha256.h"
+#include "titan/base/status_macros.h"
+#include "titan/config/experiment.pb.h"
+#include "titan/data/document_source.h"
+#include "titan/data/json.h"
+#include "titan/data/packer.h"
+#include "titan/data/tokenizer.h"
+
+namespace titan {
+namespace {
+
+constexpr int64_t kStateVersion = 1;
+constexpr char kSynthetic[] = "synthetic";
+
+// What decides the stream of documents: a state only fits the same.
+struct StreamIdentity {
+  std::string files;      // digest of the sources
+  std::string tokenizer;  // digest of tokenizer.json; empty without one
+  bool shuffle;
+  uint64_t seed;
+};
+
+// Makes batches ahead of their use, in a thread of its own.
+class PrefetchingLoader : public Loader {
+ public:
+  PrefetchingLoader(std::unique_ptr<DocumentSource> documents, const PackerOptions& options, StreamIdentity identity,
+                    int64_t rows, int64_t seq_len, int64_t num_prefetch_batches)
+      : documents_(std::move(documents)),
+        packer_(documents_.get(), options),
+        identity_(std::move(identity)),
+        rows_(rows),
+        seq_len_(seq_len),
+        num_prefetch_batches_(num_prefetch_batches) {
+    Start();
+  }
+
+  ~PrefetchingLoader() override { Stop(); }
+
+  absl::StatusOr<Batch> Next() override {
+    absl::MutexLock lock(mutex_);
+    mutex_.Await(absl::Condition(+[](PrefetchingLoader* self) { return !self->ready_.empty(); }, this));
+    if (!ready_.front().batch.ok()) return ready_.front().batch.status();  // and stays: nothing comes after it
+    Prepared next = std::move(ready_.front());
+    ready_.pop_front();
+    consumed_ = next.after;
+    return std::move(next.batch);
+  }
+
+  std::string State() const override {
+    return nlohmann::json({{"version", kStateVersion},
+                           {"files", identity_.files},
+                           {"tokenizer", identity_.tokenizer},
+                           {"shuffle", identity_.shuffle},
+                           {"seed", identity_.seed},
+                           {"epoch", consumed_.epoch},
+                           {"document", consumed_.document},
+                           {"offset", consumed_.offset}})
+        .dump();
+  }
+
+  absl::Status Restore(const std::string& state) override {
+    TITAN_ASSIGN_OR_RETURN(const StreamPosition position, ReadState(state));
+    Stop();
+    ready_.clear();
+    consumed_ = position;
+    packer_.Seek(position);
+    Start();
+    return absl::OkStatus();
+  }
+
+ private:
+  struct Prepared {
+    absl::StatusOr<Batch> batch;
+    StreamPosition after;
+  };
+
+  void Start() {
+    stopping_ = false;
+    thread_ = std::thread([this] { Prefetch(); });
+  }
+
+  void Stop() {
+    {
+      absl::MutexLock lock(mutex_);
+      stopping_ = true;
+    }
+    thread_.join();
+  }
+
+  bool HasRoomOrStops() const { return stopping_ || static_cast<int64_t>(ready_.size()) < num_prefetch_batches_; }
+
+  // The thread's body. Only it uses packer_ while it runs.
+  void Prefetch() {
+    while (true) {
+      Prepared next = {MakeBatch(), packer_.position()};
+      const bool is_last = !next.batch.ok();
+      absl::MutexLock lock(mutex_);
+      mutex_.Await(absl::Condition(this, &PrefetchingLoader::HasRoomOrStops));
+      if (stopping_) return;
+      ready_.push_back(std::move(next));
+      if (is_last) return;
+    }
+  }
+
+  absl::StatusOr<Batch> MakeBatch() {
+    Batch batch;
+    batch.rows = rows_;
+    batch.seq_len = seq_len_;
+    for (std::vector<int64_t>* values : {&batch.tokens, &batch.labels, &batch.positions}) {
+      values->resize(rows_ * seq_len_);
+    }
+    const auto row = [&](std::vector<int64_t>& values, int64_t r) {
+      return absl::MakeSpan(values).subspan(r * seq_len_, seq_len_);
+    };
+    for (int64_t r = 0; r < rows_; ++r) {
+      TITAN_RETURN_IF_ERROR(packer_.NextRow(row(batch.tokens, r), row(batch.labels, r), row(batch.positions, r)));
+    }
+    batch.valid_tokens = rows_ * seq_len_;  // every packed token has a label
+    return batch;
+  }
+
+  absl::StatusOr<StreamPosition> ReadState(const std::string& text) const {
+    const absl::StatusOr<nlohmann::json> json = ParseJson(text);
+    if (!json.ok()) return absl::InvalidArgumentError(absl::StrCat("data state: ", json.status().message()));
+    if (Member(*json, "version") != kStateVersion) {
+      return absl::InvalidArgumentError(absl::StrCat("data state: \"version\" must be ", kStateVersion));
+    }
+    const auto differs = [](std::string_view what) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("the data position cannot be restored: it was saved with ", what,
+                       ". Continue with the same, or start a new run from the weights (checkpoint.initial_load_path)"));
+    };
+    if (Member(*json, "files") != identity_.files) return differs("other corpus files or formats");
+    if (Member(*json, "tokenizer") != identity_.tokenizer) return differs("another tokenizer");
+    if (Member(*json, "shuffle") != identity_.shuffle) return differs("another data.shuffle");
+    if (Member(*json, "seed") != identity_.seed) return differs("another data.seed");
+    StreamPosition position;
+    TITAN_ASSIGN_OR_RETURN(position.epoch, IntegerMember(*json, "epoch"));
+    TITAN_ASSIGN_OR_RETURN(position.document, IntegerMember(*json, "document"));
+    TITAN_ASSIGN_OR_RETURN(position.offset, IntegerMember(*json, "offset"));
+    if (position.document > documents_->size()) {
+      return absl::InvalidArgumentError("data state: \"document\" is beyond the corpus");
+    }
+    return position;
+  }
+
+  const std::unique_ptr<DocumentSource> documents_;
+  Packer packer_;
+  const StreamIdentity identity_;
+  const int64_t rows_;
+  const int64_t seq_len_;
+  const int64_t num_prefetch_batches_;
+
+  StreamPosition consumed_;  // after the last batch that Next returned
+  absl::Mutex mutex_;
+  std::deque<Prepared> ready_ ABSL_GUARDED_BY(mutex_);
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread thread_;
+};
+
+bool HasSyntheticSource(const config::Data& data) {
+  for (const config::Source& source : data.sources()) {
+    if (source.corpus() == kSynthetic) return true;
+  }
+  return false;
+}
+
+absl::StatusOr<std::unique_ptr<DocumentSource>> OpenSource(const config::Source& source,
+                                                           const std::vector<std::string>& files,
+                                                           const std::shared_ptr<const Tokenizer>& tokenizer) {
+  if (source.format() == config::Source::FORMAT_TOKENS) return OpenTokenFiles(files);
+  if (tokenizer == nullptr) return absl::InvalidArgumentError("the experiment has text but no tokenizer");
+  std::unique_ptr<TextSource> texts;
+  if (source.format() == config::Source::FORMAT_TEXT) {
+    TITAN_ASSIGN_OR_RETURN(texts, OpenTextFiles(files));
+  } else if (source.format() == config::Source::FORMAT_JSONL) {
+    TITAN_ASSIGN_OR_RETURN(texts, OpenJsonl(files, source.text_field()));
+  } else {
+    return absl::UnimplementedError("this format is not supported yet");
+  }
+  return Tokenized(std::move(texts), tokenizer);
+}
+
+// All sources of the experiment that name files, one after the other.
+absl::StatusOr<std::unique_ptr<DocumentSource>> OpenSources(const config::Data& data, const DataFiles& files,
+                                                            const std::shared_ptr<const Tokenizer>& tokenizer) {
+  std::vector<std::unique_ptr<DocumentSource>> opened;
+  for (const config::Source& source : data.sources()) {
+    const auto error = [&](const absl::Status& status) {
+      return absl::Status(status.code(), absl::StrCat("data source \"", source.corpus(), "\": ", status.message()));
+    };
+    const auto found = files.corpora.find(source.corpus());
+    if (found == files.corpora.end() || found->second.empty()) {
+      return error(absl::NotFoundError("no files; the build target's `corpora` must bind this name to some"));
+    }
+    absl::StatusOr<std::unique_ptr<DocumentSource>> documents = OpenSource(source, found->second, tokenizer);
+    if (!documents.ok()) return error(documents.status());
+    if ((*documents)->size() == 0) return error(absl::InvalidArgumentError("there are no documents in its files"));
+    opened.push_back(*std::move(documents));
+  }
+  return Concatenated(std::move(opened));
+}
+
+// A digest of the files and of how they are read.
+std::string SourcesDigest(const config::Data& data, const DocumentSource& documents) {
+  std::string text = documents.fingerprint();
+  for (const config::Source& source : data.sources()) {
+    absl::StrAppend(&text, "\n", static_cast<int>(source.format()), " ", source.text_field());
+  }
+  return Sha256Hex(text);
+}
+
+absl::StatusOr<std::shared_ptr<const Tokenizer>> LoadTokenizer(const DataFiles& files, int64_t vocab_size) {
+  if (files.tokenizer.empty()) return nullptr;
+  TITAN_ASSIGN_OR_RETURN(std::shared_ptr<const Tokenizer> tokenizer, Tokenizer::Load(files.tokenizer));
+  if (tokenizer->vocab_size() > vocab_size) {
+    return absl::InvalidArgumentError(absl::StrCat("model.vocab_size is ", vocab_size, ", but ids of ", files.tokenizer,
+                                                   " go to ", tokenizer->vocab_size() - 1));
+  }
+  return tokenizer;
+}
+
+}  // namespace
+
+Batch Batch::Slice(int64_t begin, int64_t end) const {
+  const auto slice = [&](const std::vector<int64_t>& values) {
+    return std::vector<int64_t>(values.begin() + begin * seq_len, values.begin() + end * seq_len);
+  };
+  Batch result = {end - begin, seq_len, slice(tokens), slice(labels), slice(positions), 0};
+  for (const int64_t label : result.labels) result.valid_tokens += label != -100;
+  return result;
+}
+
+absl::StatusOr<std::unique_ptr<Loader>> Loader::Create(const config::Experiment& experiment, const DataFiles& files) {
+  const config::Data& data = experiment.data();
+  const config::Training& training = experiment.training();
+  const int64_t vocab_size = experiment.model().vocab_size();
+  StreamIdentity identity = {"", "", data.shuffle(), data.seed()};
+  std::unique_ptr<DocumentSource> documents;
+  if (HasSyntheticSource(data)) {
+    if (data.sources_size() != 1) {
+      return absl::InvalidArgumentError("data.sources: \"synthetic\" cannot be mixed with other sources");
+    }
+    documents = SyntheticDocuments(vocab_size, training.seq_len() + 1, data.seed());
+  } else {
+    TITAN_ASSIGN_OR_RETURN(const std::shared_ptr<const Tokenizer> tokenizer, LoadTokenizer(files, vocab_size));
+    if (tokenizer != nullptr) {
+      TITAN_ASSIGN_OR_RETURN(identity.tokenizer, Sha256OfFile(files.tokenizer));
+    }
+    TITAN_ASSIGN_OR_RETURN(documents, OpenSources(data, files, tokenizer));
+  }
+  identity.files = SourcesDigest(data, *documents);
+  const int64_t rows = training.global_batch_size() > 0 ? training.global_batch_size() : training.local_batch_size();
+  const PackerOptions options = {vocab_size, data.shuffle(), data.seed(), data.repeat()};
+  return std::make_unique<PrefetchingLoader>(std::move(documents), options, std::move(identity), rows,
+                                             training.seq_len(), data.num_prefetch_batches());
+}
+
+}  // namespace titan

@@ -1,0 +1,261 @@
+#include "titan/data/loader.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "google/protobuf/text_format.h"
+#include "nlohmann/json.hpp"
+#include "titan/base/file.h"
+#include "titan/config/experiment.pb.h"
+#include "titan/data/tokenizer.h"
+
+namespace titan {
+namespace {
+
+constexpr char kTokenizer[] = "titan/data/testdata/llama3/tokenizer.json";
+constexpr int64_t kBos = 2805;
+constexpr int64_t kEos = 2806;
+
+config::Experiment MakeExperiment(const std::string& changes = "") {
+  config::Experiment experiment;
+  EXPECT_TRUE(google::protobuf::TextFormat::MergeFromString(
+      R"pb(
+            model { vocab_size: 2811 }
+            data { num_prefetch_batches: 2 shuffle: true seed: 3 repeat: true }
+            training { local_batch_size: 3 global_batch_size: -1 seq_len: 16 }
+          )pb" +
+          changes,
+      &experiment));
+  return experiment;
+}
+
+std::string WriteTemporary(const std::string& name, const std::string& content) {
+  const std::string path = testing::TempDir() + "/" + name;
+  EXPECT_TRUE(WriteFileAtomically(path, content).ok());
+  return path;
+}
+
+std::string Jsonl(int documents) {
+  std::string lines;
+  for (int i = 0; i < documents; ++i) {
+    std::string text;
+    for (int word = 0; word < i * 7 % 23; ++word)
+      text += "word " + std::to_string(i * word) + (word % 5 ? ", " : ".\n");
+    lines += nlohmann::json({{"text", text}, {"id", i}}).dump() + "\n";
+  }
+  return lines;
+}
+
+struct Setup {
+  config::Experiment experiment;
+  DataFiles files;
+};
+
+Setup JsonlSetup(const std::string& changes = "", int documents = 20) {
+  return {MakeExperiment(R"pb(data { sources { corpus: "docs" format: FORMAT_JSONL } })pb" + changes),
+          {kTokenizer, {{"docs", {WriteTemporary("docs.jsonl", Jsonl(documents))}}}}};
+}
+
+std::unique_ptr<Loader> MakeLoader(const Setup& setup) {
+  auto loader = Loader::Create(setup.experiment, setup.files);
+  EXPECT_TRUE(loader.ok()) << loader.status();
+  return *std::move(loader);
+}
+
+void ExpectEqual(const Batch& a, const Batch& b) {
+  EXPECT_EQ(a.tokens, b.tokens);
+  EXPECT_EQ(a.labels, b.labels);
+  EXPECT_EQ(a.positions, b.positions);
+  EXPECT_EQ(a.valid_tokens, b.valid_tokens);
+}
+
+TEST(Loader, PutsBosAndEosAroundEveryDocument) {
+  Setup setup = JsonlSetup("data { shuffle: false }");
+  setup.experiment.mutable_training()->set_seq_len(1);
+  setup.experiment.mutable_training()->set_global_batch_size(4000);
+  setup.experiment.mutable_data()->set_repeat(true);
+  const Batch batch = *MakeLoader(setup)->Next();
+  ASSERT_EQ(batch.rows, 4000);
+  ASSERT_EQ(batch.valid_tokens, 4000);
+  const auto tokenizer = *Tokenizer::Load(kTokenizer);
+  std::vector<int64_t> tokens;
+  std::vector<int64_t> labels;
+  for (int i = 0; tokens.size() < 4000; ++i) {
+    std::string lines = Jsonl(20);
+    for (int line = 0; line < i % 20; ++line) lines.erase(0, lines.find('\n') + 1);
+    std::vector<int64_t> ids =
+        *tokenizer->Encode(nlohmann::json::parse(lines.substr(0, lines.find('\n')))["text"].get<std::string>(), false);
+    ids.insert(ids.begin(), kBos);
+    ids.push_back(kEos);
+    tokens.insert(tokens.end(), ids.begin(), ids.end() - 1);
+    labels.insert(labels.end(), ids.begin() + 1, ids.end());
+  }
+  tokens.resize(4000);
+  labels.resize(4000);
+  EXPECT_EQ(batch.tokens, tokens);
+  EXPECT_EQ(batch.labels, labels);
+}
+
+TEST(Loader, ContinuesExactlyAfterEveryBatch) {
+  const Setup setup = JsonlSetup();
+  const auto loader = MakeLoader(setup);
+  std::vector<std::string> states;
+  std::vector<Batch> batches;
+  for (int i = 0; i < 40; ++i) {
+    states.push_back(loader->State());
+    batches.push_back(*loader->Next());
+  }
+  EXPECT_NE(states.back().find("\"epoch\":1"), std::string::npos) << "the test must pass an epoch's end";
+  const auto other = MakeLoader(setup);
+  for (size_t i = 0; i < batches.size(); i += 3) {
+    ASSERT_TRUE(other->Restore(states[i]).ok());
+    EXPECT_EQ(other->State(), states[i]);
+    ExpectEqual(*other->Next(), batches[i]);
+    if (i + 1 < batches.size()) {
+      ExpectEqual(*other->Next(), batches[i + 1]);
+    }
+  }
+}
+
+TEST(Loader, PrefetchAndBatchSizeDoNotChangeTheStream) {
+  Setup setup = JsonlSetup();
+  const auto read = [&](int64_t prefetch, int64_t rows, int64_t batches) {
+    setup.experiment.mutable_data()->set_num_prefetch_batches(prefetch);
+    setup.experiment.mutable_training()->set_global_batch_size(rows);
+    const auto loader = MakeLoader(setup);
+    std::vector<int64_t> tokens;
+    for (int64_t i = 0; i < batches; ++i) {
+      const Batch batch = *loader->Next();
+      tokens.insert(tokens.end(), batch.tokens.begin(), batch.tokens.end());
+    }
+    return tokens;
+  };
+  const std::vector<int64_t> expected = read(1, 1, 24);
+  EXPECT_EQ(read(7, 1, 24), expected);
+  EXPECT_EQ(read(1, 4, 6), expected);
+  EXPECT_EQ(read(3, 24, 1), expected);
+}
+
+TEST(Loader, SeedDecidesTheOrder) {
+  const Batch first = *MakeLoader(JsonlSetup())->Next();
+  EXPECT_NE(MakeLoader(JsonlSetup("data { seed: 4 }"))->Next()->tokens, first.tokens);
+  EXPECT_NE(MakeLoader(JsonlSetup("data { shuffle: false }"))->Next()->tokens, first.tokens);
+}
+
+TEST(Loader, EndsWithTheCorpusUnlessItRepeats) {
+  const auto loader = MakeLoader(JsonlSetup("data { repeat: false }"));
+  absl::StatusOr<Batch> batch = loader->Next();
+  int batches = 0;
+  for (; batch.ok() && batches < 1000; ++batches) batch = loader->Next();
+  EXPECT_GT(batches, 5);
+  EXPECT_EQ(batch.status().code(), absl::StatusCode::kOutOfRange);
+  EXPECT_EQ(loader->Next().status().code(), absl::StatusCode::kOutOfRange);
+}
+
+TEST(Loader, RefusesTheStateOfOtherData) {
+  const Setup setup = JsonlSetup();
+  const std::string state = MakeLoader(setup)->State();
+  const auto expect_refused = [&](const Setup& other, const std::string& part) {
+    const absl::Status status = MakeLoader(other)->Restore(state);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_NE(status.message().find(part), std::string::npos) << status;
+  };
+  expect_refused(JsonlSetup("data { seed: 4 }"), "another data.seed");
+  expect_refused(JsonlSetup("data { shuffle: false }"), "another data.shuffle");
+  expect_refused(JsonlSetup("", 21), "other corpus files");
+  nlohmann::json tokenizer = nlohmann::json::parse(*ReadFile(kTokenizer));
+  tokenizer["model"]["ignore_merges"] = false;
+  Setup other_tokenizer = JsonlSetup();
+  other_tokenizer.files.tokenizer = WriteTemporary("other.json", tokenizer.dump());
+  expect_refused(other_tokenizer, "another tokenizer");
+  // Where a file lies does not matter.
+  Setup moved = JsonlSetup();
+  ASSERT_TRUE(MakeDirectories(testing::TempDir() + "/moved").ok());
+  moved.files.corpora["docs"] = {WriteTemporary("moved/docs.jsonl", Jsonl(20))};
+  EXPECT_TRUE(MakeLoader(moved)->Restore(state).ok());
+
+  const auto loader = MakeLoader(setup);
+  const Batch first = *MakeLoader(setup)->Next();
+  for (size_t size = 0; size < state.size(); ++size) EXPECT_FALSE(loader->Restore(state.substr(0, size)).ok());
+  for (const char* key : {"version", "epoch", "document", "offset"}) {
+    for (const nlohmann::json& value : {nlohmann::json(-1), nlohmann::json("x"), nlohmann::json()}) {
+      nlohmann::json changed = nlohmann::json::parse(state);
+      changed[key] = value;
+      EXPECT_FALSE(loader->Restore(changed.dump()).ok()) << changed;
+    }
+  }
+  ExpectEqual(*loader->Next(), first);  // a refused state changes nothing
+}
+
+TEST(Loader, ErrorsNameSourceFileAndLine) {
+  const auto message_of = [](const std::string& content) {
+    Setup setup = JsonlSetup();
+    setup.files.corpora["docs"] = {WriteTemporary("bad.jsonl", content)};
+    auto loader = Loader::Create(setup.experiment, setup.files);
+    if (!loader.ok()) return std::string(loader.status().message());
+    EXPECT_FALSE((*loader)->Next().ok());
+    return std::string((*loader)->Next().status().message());
+  };
+  const auto expect = [&](const std::string& content, const std::string& part) {
+    EXPECT_NE(message_of(content).find(part), std::string::npos) << message_of(content);
+  };
+  const std::string good = "{\"text\": \"fine\"}\n";
+  expect(good + "\n{\"text\": \"cut\n", "bad.jsonl:3: not JSON");
+  expect(good + "{\"body\": \"x\"}\n", "bad.jsonl:2: no string \"text\" (text_field)");
+  expect(good + "{\"text\": 5}\n", "bad.jsonl:2: no string \"text\"");
+  expect(good + "[1]\n", "bad.jsonl:2: not a JSON object");
+  expect(good + "{\"text\": \"\xFF\"}\n", "bad.jsonl:2: not JSON");
+  expect("\n \n", "data source \"docs\": there are no documents");
+}
+
+TEST(Loader, ReadsTextFiles) {
+  Setup setup = {MakeExperiment(R"pb(data {
+                                       sources { corpus: "texts" format: FORMAT_TEXT }
+                                       shuffle: false
+                                     }
+                                     training { seq_len: 2 local_batch_size: 2 })pb"),
+                 {kTokenizer, {{"texts", {WriteTemporary("a.txt", "a"), WriteTemporary("b.txt", "a a")}}}}};
+  EXPECT_EQ(MakeLoader(setup)->Next()->tokens, (std::vector<int64_t>{kBos, 64, kBos, 64}));
+  setup.files.corpora["texts"] = {WriteTemporary("c.txt", "caf\xE9")};
+  EXPECT_NE(MakeLoader(setup)->Next().status().message().find("c.txt: not UTF-8 at byte 3"), std::string::npos);
+}
+
+TEST(Loader, SyntheticTokensAreAFunctionOfTheSeed) {
+  const auto make = [](int seed) {
+    return MakeLoader({MakeExperiment(R"pb(data { sources { corpus: "synthetic" }
+                                                  seed:)pb" +
+                                      std::to_string(seed) + "}"),
+                       {}});
+  };
+  const Batch batch = *make(1)->Next();
+  ExpectEqual(*make(1)->Next(), batch);
+  EXPECT_NE(make(2)->Next()->tokens, batch.tokens);
+  for (const int64_t token : batch.tokens) ASSERT_LT(token, 2811);
+  for (int64_t i = 0; i < 48; ++i) EXPECT_EQ(batch.positions[i], i % 16);
+}
+
+TEST(Loader, ChecksItsSources) {
+  const auto code = [](const Setup& setup) { return Loader::Create(setup.experiment, setup.files).status().code(); };
+  Setup unbound = JsonlSetup();
+  unbound.files.corpora.clear();
+  EXPECT_EQ(code(unbound), absl::StatusCode::kNotFound);
+  Setup no_tokenizer = JsonlSetup();
+  no_tokenizer.files.tokenizer.clear();
+  EXPECT_EQ(code(no_tokenizer), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(code(JsonlSetup("model { vocab_size: 2810 }")), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(code(JsonlSetup(R"pb(data { sources { corpus: "synthetic" } })pb")), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(Batch, Slices) {
+  const Batch batch = {3, 2, {1, 2, 3, 4, 5, 6}, {7, -100, 8, 9, -100, -100}, {0, 1, 0, 1, 0, 0}, 3};
+  const Batch slice = batch.Slice(1, 3);
+  EXPECT_EQ(slice.rows, 2);
+  EXPECT_EQ(slice.tokens, (std::vector<int64_t>{3, 4, 5, 6}));
+  EXPECT_EQ(slice.labels, (std::vector<int64_t>{8, 9, -100, -100}));
+  EXPECT_EQ(slice.positions, (std::vector<int64_t>{0, 1, 0, 0}));
+  EXPECT_EQ(slice.valid_tokens, 2);
+}
+
+}  // namespace
+}  // namespace titan
