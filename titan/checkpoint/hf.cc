@@ -75,7 +75,8 @@ absl::StatusOr<std::map<std::string, std::string>> ReadWeightMap(const std::stri
   std::map<std::string, std::string> files;
   for (const auto& [name, file] : weight_map->items()) {
     // A name and not a path: an index must not lead out of its folder.
-    if (!file.is_string() || file.get<std::string>().empty() || file.get<std::string>().find('/') != std::string::npos) {
+    if (!file.is_string() || file.get<std::string>().empty() ||
+        file.get<std::string>().find('/') != std::string::npos) {
       return absl::InvalidArgumentError(absl::StrCat(path, ": \"", name, "\": ", file.dump(), " is not a file name"));
     }
     files[name] = file.get<std::string>();
@@ -172,8 +173,8 @@ absl::StatusOr<NamedTensors> InOrder(const ModelSpec& spec, const NamedTensors& 
     if (node.empty()) {
       problems.push_back(absl::StrCat(parameter->name, ": missing"));
     } else if (node.mapped().sizes().vec() != parameter->shape) {
-      problems.push_back(absl::StrCat(parameter->name, ": shape ", ShapeText(node.mapped().sizes().vec()), " instead of ",
-                                      ShapeText(parameter->shape)));
+      problems.push_back(absl::StrCat(parameter->name, ": shape ", ShapeText(node.mapped().sizes().vec()),
+                                      " instead of ", ShapeText(parameter->shape)));
     } else {
       ordered.emplace_back(parameter->name, node.mapped());
     }

@@ -139,8 +139,8 @@ void RefuseUnknownFeatures(ObjectReader& reader) {
 
 void CheckHeads(const config::Model& model, ObjectReader& reader) {
   if (model.n_kv_heads() != 0 && model.n_heads() % model.n_kv_heads() != 0) {
-    reader.AddError("num_key_value_heads", absl::StrCat(model.n_kv_heads(), " does not divide num_attention_heads, ",
-                                                        model.n_heads()));
+    reader.AddError("num_key_value_heads",
+                    absl::StrCat(model.n_kv_heads(), " does not divide num_attention_heads, ", model.n_heads()));
   }
   if (model.head_dim() % 2 != 0) {
     reader.AddError("head_dim", absl::StrCat(model.head_dim(), " is odd; RoPE turns pairs"));
