@@ -1,9 +1,10 @@
 #!/bin/bash
-# bundle_test.sh RUN INSTALL DIGEST...: the same bundle as runfiles, as an archive, and as full and thin directories.
+# The same bundle as a tree in runfiles, as an archive, and as full and thin directories.
 set -uo pipefail
-run=$PWD/$1 install=$PWD/$2
-digest=$(cat "${@: -1}")
-tar=${install%.sh}.tar provenance=${install%.sh}.provenance.json
+outputs=$PWD/tests/rules
+run=$outputs/valid.sh install=$outputs/valid.bundle.sh
+tar=$outputs/valid.bundle.tar provenance=$outputs/valid.bundle.provenance.json
+digest=$(cat "$outputs/valid.digest.txt")
 cd "$TEST_TMPDIR"
 failed=0
 
@@ -37,14 +38,21 @@ tar -tf "$tar" | LC_ALL=C sort -c || fail "the archive is not sorted"
 diff full/MANIFEST thin/MANIFEST || fail "a thin bundle has the full one's MANIFEST"
 diff <(cd full && find . -type f ! -path './lib/*' | sort) <(cd thin && find . -type f | sort) ||
   fail "a thin bundle is not the full one without lib/"
-kilobytes=$(du -sk thin | cut -f1)
-((kilobytes < 60 * 1024)) || fail "the thin bundle has $kilobytes KiB"
+mkdir -p wheel/torch/lib
+cp full/lib/libtorch_cpu.so wheel/torch/lib
+starts "thin bundle" thin/run --torch_lib wheel/torch/lib
+
+# Another build of a library works, but is not what the digest stands for.
+printf x >>wheel/torch/lib/libtorch_cpu.so
+if thin/run --torch_lib wheel/torch/lib >output.txt 2>&1; then fail "a changed library was accepted"; fi
+grep -q "lib/libtorch_cpu.so: .*wheel/torch/lib/libtorch_cpu.so has" output.txt || fail "no reason: $(cat output.txt)"
 
 if "$install" --out full >output.txt 2>&1; then fail "install over a bundle"; fi
 grep -q "exists" output.txt || fail "no reason: $(cat output.txt)"
 
 for pattern in "$(sha256sum <"$tar" | cut -d' ' -f1)" "$digest" pkg:pypi/torch@ tests/rules/fake_trainer.cc \
-  tests/rules/valid.jsonnet tests/rules/sizes.libsonnet tools/bundle/bundle.h titan/base/sha256.cc words.txt; do
+  tests/rules/valid.jsonnet tests/rules/sizes.libsonnet tools/bundle/bundle.h titan/base/sha256.cc \
+  tests/rules/words.txt tests/rules/fake_library.cc; do
   grep -qF "$pattern" "$provenance" || fail "the provenance lacks $pattern"
 done
 exit $failed

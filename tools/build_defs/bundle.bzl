@@ -7,7 +7,7 @@ BundleInfo = provider(fields = {
     "digest": "A file with the sha256 of `manifest`.",
     "entries": "dict: path in the bundle to File, MANIFEST left out.",
     "manifest": "The file MANIFEST.",
-    "sources": "depset of this repository's files that went into it.",
+    "source_list": "The file sources.txt.",
 })
 
 _TOOL = attr.label(default = "//tools/bundle:bundle_tool", executable = True, cfg = "target")
@@ -56,7 +56,7 @@ def _entries(ctx):
         entries.update(_corpus_files(corpus, target[DefaultInfo].files.to_list()))
     return entries
 
-def add_entries(args, entries):
+def _add_entries(args, entries):
     """Appends PATH=FILE arguments."""
     for path, file in sorted(entries.items()):
         args.add(file, format = path + "=%s")
@@ -70,7 +70,7 @@ def _hash_libraries(ctx, libraries):
     flags.add("hash")
     flags.add("--out", hashed)
     files = ctx.actions.args()
-    add_entries(files, libraries)
+    _add_entries(files, libraries)
     ctx.actions.run(
         executable = ctx.executable._tool,
         arguments = [flags, files],
@@ -89,6 +89,12 @@ def _bundle_files_impl(ctx):
     manifest = ctx.actions.declare_file(base + ".MANIFEST")
     digest = ctx.actions.declare_file(base + ".digest.txt")
     data_manifest = ctx.actions.declare_file(base + ".data.json")
+    source_list = ctx.actions.declare_file(base + ".sources.txt")
+    sources = depset(
+        ctx.attr.config[ConfigInfo].sources +
+        [file for file in entries.values() if file.is_source and not file.owner.workspace_name],
+        transitive = [ctx.attr.trainer[SourcesInfo].files],
+    ).to_list()
 
     flags = ctx.actions.args()
     flags.add("index")
@@ -97,29 +103,29 @@ def _bundle_files_impl(ctx):
     flags.add("--manifest", manifest)
     flags.add("--digest", digest)
     flags.add("--data_manifest", data_manifest)
+    flags.add("--source_list", source_list)
     files = ctx.actions.args()
-    add_entries(files, entries)
+    for source in sources:
+        files.add(source, format = "--source=" + source.short_path + "=%s")
+    _add_entries(files, entries)
     ctx.actions.run(
         executable = ctx.executable._tool,
         arguments = [flags, files],
-        inputs = entries.values() + [hashed],
-        outputs = [manifest, digest, data_manifest],
+        inputs = entries.values() + [hashed] + sources,
+        outputs = [manifest, digest, data_manifest, source_list],
         mnemonic = "BundleIndex",
         progress_message = "Listing the bundle of %s" % ctx.label,
     )
     entries.update(libraries)
     entries["data.json"] = data_manifest
+    entries["sources.txt"] = source_list
     return [
         DefaultInfo(files = depset([manifest])),
         BundleInfo(
             digest = digest,
             entries = entries,
             manifest = manifest,
-            sources = depset(
-                ctx.attr.config[ConfigInfo].sources +
-                [file for file in entries.values() if file.is_source and not file.owner.workspace_name],
-                transitive = [ctx.attr.trainer[SourcesInfo].files],
-            ),
+            source_list = source_list,
         ),
     ]
 
@@ -170,7 +176,6 @@ def _bundle_tar_impl(ctx):
     provenance = ctx.actions.declare_file(ctx.label.name + ".provenance.json")
     definition = ctx.actions.declare_file(ctx.label.name + ".definition.json")
     ctx.actions.write(definition, build_definition(ctx.label, ctx.attr.cuda))
-    sources = info.sources.to_list()
 
     flags = ctx.actions.args()
     flags.add("tar")
@@ -178,14 +183,13 @@ def _bundle_tar_impl(ctx):
     flags.add("--tar", tar)
     flags.add("--provenance", provenance)
     flags.add("--definition", definition)
+    flags.add("--source_list", info.source_list)
     files = ctx.actions.args()
-    for source in sources:
-        files.add(source, format = "--source=" + source.short_path + "=%s")
-    add_entries(files, info.entries)
+    _add_entries(files, info.entries)
     ctx.actions.run(
         executable = ctx.executable._tool,
         arguments = [flags, files],
-        inputs = info.entries.values() + [info.manifest, definition] + sources,
+        inputs = info.entries.values() + [info.manifest, definition],
         outputs = [tar, provenance],
         mnemonic = "BundleTar",
         progress_message = "Packing %s" % ctx.label,

@@ -1,9 +1,10 @@
 // The tool of the bundle rules (tools/build_defs/titan_experiment.bzl), which call it in build actions:
 //
 //   bundle hash --out=F PATH=FILE...       a part of a MANIFEST: what is slow to read and seldom changes (libraries)
-//   bundle index --experiment=JSON --hashed=F --manifest=M --digest=D --data_manifest=J PATH=FILE...
-//                                          writes MANIFEST, its digest, and data.json, which it lists too
-//   bundle tar --manifest=M --tar=T --provenance=P --definition=J --source=NAME=FILE... PATH=FILE...
+//   bundle index --experiment=JSON --hashed=F --manifest=M --digest=D --data_manifest=J --source_list=S
+//       --source=NAME=FILE... PATH=FILE...
+//                                          writes data.json, sources.txt, MANIFEST with both, and its digest
+//   bundle tar --manifest=M --tar=T --provenance=P --definition=J --source_list=S PATH=FILE...
 //
 // and a user, through `bazel run :x.bundle -- --out=DIR [--thin]`:
 //
@@ -114,13 +115,17 @@ absl::Status Index(const Arguments& arguments) {
   TITAN_ASSIGN_OR_RETURN(const std::string manifest_file, arguments.Get("manifest"));
   TITAN_ASSIGN_OR_RETURN(const std::string digest_file, arguments.Get("digest"));
   TITAN_ASSIGN_OR_RETURN(const std::string data_file, arguments.Get("data_manifest"));
+  TITAN_ASSIGN_OR_RETURN(const std::string source_file, arguments.Get("source_list"));
 
   TITAN_ASSIGN_OR_RETURN(std::vector<ManifestEntry> entries, HashAll(arguments.files));
   TITAN_ASSIGN_OR_RETURN(const std::string experiment, ReadFile(experiment_file));
   TITAN_ASSIGN_OR_RETURN(const std::string data, DataManifest(experiment, entries));
   TITAN_RETURN_IF_ERROR(WriteFileAtomically(data_file, data));
-  TITAN_ASSIGN_OR_RETURN(ManifestEntry data_entry, HashFile("data.json", data_file));
-  entries.push_back(std::move(data_entry));
+  TITAN_ASSIGN_OR_RETURN(const std::vector<ManifestEntry> sources, HashAll(arguments.sources));
+  TITAN_RETURN_IF_ERROR(WriteFileAtomically(source_file, FormatManifest(sources)));
+  const BundleFiles written = {{"data.json", data_file}, {"sources.txt", source_file}};
+  TITAN_ASSIGN_OR_RETURN(const std::vector<ManifestEntry> written_entries, HashAll(written));
+  entries.insert(entries.end(), written_entries.begin(), written_entries.end());
 
   TITAN_ASSIGN_OR_RETURN(const std::string hashed_text, ReadFile(hashed_file));
   if (!hashed_text.empty()) {
@@ -138,14 +143,17 @@ absl::Status Tar(const Arguments& arguments) {
   TITAN_ASSIGN_OR_RETURN(const std::string tar, arguments.Get("tar"));
   TITAN_ASSIGN_OR_RETURN(const std::string provenance_file, arguments.Get("provenance"));
   TITAN_ASSIGN_OR_RETURN(const std::string definition_file, arguments.Get("definition"));
+  TITAN_ASSIGN_OR_RETURN(const std::string source_file, arguments.Get("source_list"));
 
   TITAN_ASSIGN_OR_RETURN(const std::string tar_sha256, WriteTar(manifest, arguments.files, tar));
   TITAN_ASSIGN_OR_RETURN(const ManifestEntry manifest_entry, HashFile("MANIFEST", manifest));
-  TITAN_ASSIGN_OR_RETURN(const std::vector<ManifestEntry> sources, HashAll(arguments.sources));
+  TITAN_ASSIGN_OR_RETURN(const std::string source_text, ReadFile(source_file));
+  TITAN_ASSIGN_OR_RETURN(const Manifest sources, ParseManifest(source_text));
   TITAN_ASSIGN_OR_RETURN(const std::string definition, ReadFile(definition_file));
   const std::string name = tar.substr(tar.rfind('/') + 1);
-  TITAN_ASSIGN_OR_RETURN(const std::string provenance,
-                         Provenance({{name, tar_sha256}, {"MANIFEST", manifest_entry.sha256}}, definition, sources));
+  TITAN_ASSIGN_OR_RETURN(
+      const std::string provenance,
+      Provenance({{name, tar_sha256}, {"MANIFEST", manifest_entry.sha256}}, definition, sources.entries));
   return WriteFileAtomically(provenance_file, provenance);
 }
 
@@ -168,8 +176,8 @@ struct Command {
 absl::Status Main(const std::vector<std::string>& arguments) {
   const std::map<std::string, Command> commands = {
       {"hash", {Hash, {"out"}}},
-      {"index", {Index, {"experiment", "hashed", "manifest", "digest", "data_manifest"}}},
-      {"tar", {Tar, {"manifest", "tar", "provenance", "definition"}}},
+      {"index", {Index, {"experiment", "hashed", "manifest", "digest", "data_manifest", "source_list"}}},
+      {"tar", {Tar, {"manifest", "tar", "provenance", "definition", "source_list"}}},
       {"install", {InstallBundle, {"bundle", "out", "thin"}}},
   };
   const auto command = arguments.empty() ? commands.end() : commands.find(arguments[0]);
