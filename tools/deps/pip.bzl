@@ -9,7 +9,7 @@ _DOWNLOAD_TIMEOUT_S = 3600
 
 # What pip or npm writes about a failure, and what it means. The first match counts.
 _REASONS = [
-    ("DO NOT MATCH THE HASHES", "the file differs from its digest in tools/deps/lock.bzl. Do not use it: correct the digest, or ask the index's owner"),
+    ("Got        ", "the file differs from its digest in tools/deps/lock.bzl. Do not use it: correct the digest, or ask the index's owner"),
     ("No space left", "the disk is full. Free some space, or put Bazel's files elsewhere: ./bazelw --output_base=DIRECTORY"),
     ("CERTIFICATE", "the package index's certificate is not trusted here. Name your own with PIP_CERT and NODE_EXTRA_CA_CERTS"),
     ("onnection", "the package index cannot be reached. Check the network, the proxy, and `pip config list` or `npm config list`"),
@@ -22,17 +22,25 @@ def explain(what, output):
     """The one line that tells why `what` could not be fetched, given the downloader's `output`."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     for sign, reason in _REASONS:
-        if sign in output:
-            said = [line for line in lines if sign in line][-1]
-            return "Cannot fetch %s: %s. (%s)" % (what, reason, said)
-    return "Cannot fetch %s: the downloader failed. (%s)" % (what, lines[-1] if lines else "it said nothing")
+        said = [line for line in lines if sign in line]
+        if said:
+            return _message(what, reason, said[-1])
+    return _message(what, "the downloader failed", lines[-1] if lines else "it said nothing")
+
+def _message(what, reason, said):
+    # pip's own lines can be very long, and their second half is about pip.
+    return "Cannot fetch %s: %s. (%s)" % (what, reason, said if len(said) <= 120 else said[:120] + "...")
+
+def available_mebibytes(df_output):
+    """The number in the output of `df --output=avail --block-size=1M PATH`: a heading, and the number, padded."""
+    return int(df_output.split("\n")[1].strip())
 
 def require_disk_space(ctx, what, mebibytes):
     """Fails unless the file system of Bazel's output base has room. Otherwise a half-unpacked tree ends in a stack trace."""
     result = ctx.execute(["df", "--output=avail", "--block-size=1M", "."])
     if result.return_code != 0:
         return  # An exotic file system: let the download try.
-    free = int(result.stdout.split("\n")[1])
+    free = available_mebibytes(result.stdout)
     if free < mebibytes:
         fail(("Cannot fetch %s: it needs %d MiB of disk space, and %d MiB are free at %s. Free some space, or put Bazel's files " +
               "elsewhere: ./bazelw --output_base=DIRECTORY") % (what, mebibytes, free, ctx.path(".")))
