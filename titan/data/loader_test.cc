@@ -24,7 +24,7 @@ config::Experiment MakeExperiment(const std::string& changes = "") {
             model { vocab_size: 2811 }
             data { num_prefetch_batches: 2 shuffle: true seed: 3 repeat: true }
             training { local_batch_size: 3 global_batch_size: -1 seq_len: 16 }
-          )pb" +
+      )pb" +
           changes,
       &experiment));
   return experiment;

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdint>
+
 namespace titan {
 namespace {
 
@@ -10,7 +12,7 @@ TEST(Utf8, AcceptsEveryCodePointAndReadsItBack) {
     if (c == 0xD800) c = 0xE000;
     std::string text;
     AppendUtf8(c, &text);
-    ASSERT_EQ(FindInvalidUtf8(text), std::nullopt) << c;
+    ASSERT_EQ(FindInvalidUtf8(text), std::nullopt) << static_cast<int64_t>(c);
     size_t offset = 0;
     ASSERT_EQ(NextCodePoint(text, &offset), c);
     ASSERT_EQ(offset, text.size());
