@@ -47,17 +47,17 @@ std::string Jsonl(int documents) {
   return lines;
 }
 
-struct Setup {
+struct Input {
   config::Experiment experiment;
   DataFiles files;
 };
 
-Setup JsonlSetup(const std::string& changes = "", int documents = 20) {
+Input JsonlInput(const std::string& changes = "", int documents = 20) {
   return {MakeExperiment(R"pb(data { sources { corpus: "docs" format: FORMAT_JSONL } })pb" + changes),
           {kTokenizer, {{"docs", {WriteTemporary("docs.jsonl", Jsonl(documents))}}}}};
 }
 
-std::unique_ptr<Loader> MakeLoader(const Setup& setup) {
+std::unique_ptr<Loader> MakeLoader(const Input& setup) {
   auto loader = Loader::Create(setup.experiment, setup.files);
   EXPECT_TRUE(loader.ok()) << loader.status();
   return *std::move(loader);
@@ -71,7 +71,7 @@ void ExpectEqual(const Batch& a, const Batch& b) {
 }
 
 TEST(Loader, PutsBosAndEosAroundEveryDocument) {
-  Setup setup = JsonlSetup("data { shuffle: false }");
+  Input setup = JsonlInput("data { shuffle: false }");
   setup.experiment.mutable_training()->set_seq_len(1);
   setup.experiment.mutable_training()->set_global_batch_size(4000);
   setup.experiment.mutable_data()->set_repeat(true);
@@ -98,7 +98,7 @@ TEST(Loader, PutsBosAndEosAroundEveryDocument) {
 }
 
 TEST(Loader, ContinuesExactlyAfterEveryBatch) {
-  const Setup setup = JsonlSetup();
+  const Input setup = JsonlInput();
   const auto loader = MakeLoader(setup);
   std::vector<std::string> states;
   std::vector<Batch> batches;
@@ -119,7 +119,7 @@ TEST(Loader, ContinuesExactlyAfterEveryBatch) {
 }
 
 TEST(Loader, PrefetchAndBatchSizeDoNotChangeTheStream) {
-  Setup setup = JsonlSetup();
+  Input setup = JsonlInput();
   const auto read = [&](int64_t prefetch, int64_t rows, int64_t batches) {
     setup.experiment.mutable_data()->set_num_prefetch_batches(prefetch);
     setup.experiment.mutable_training()->set_global_batch_size(rows);
@@ -138,13 +138,13 @@ TEST(Loader, PrefetchAndBatchSizeDoNotChangeTheStream) {
 }
 
 TEST(Loader, SeedDecidesTheOrder) {
-  const Batch first = *MakeLoader(JsonlSetup())->Next();
-  EXPECT_NE(MakeLoader(JsonlSetup("data { seed: 4 }"))->Next()->tokens, first.tokens);
-  EXPECT_NE(MakeLoader(JsonlSetup("data { shuffle: false }"))->Next()->tokens, first.tokens);
+  const Batch first = *MakeLoader(JsonlInput())->Next();
+  EXPECT_NE(MakeLoader(JsonlInput("data { seed: 4 }"))->Next()->tokens, first.tokens);
+  EXPECT_NE(MakeLoader(JsonlInput("data { shuffle: false }"))->Next()->tokens, first.tokens);
 }
 
 TEST(Loader, EndsWithTheCorpusUnlessItRepeats) {
-  const auto loader = MakeLoader(JsonlSetup("data { repeat: false }"));
+  const auto loader = MakeLoader(JsonlInput("data { repeat: false }"));
   absl::StatusOr<Batch> batch = loader->Next();
   int batches = 0;
   for (; batch.ok() && batches < 1000; ++batches) batch = loader->Next();
@@ -154,23 +154,23 @@ TEST(Loader, EndsWithTheCorpusUnlessItRepeats) {
 }
 
 TEST(Loader, RefusesTheStateOfOtherData) {
-  const Setup setup = JsonlSetup();
+  const Input setup = JsonlInput();
   const std::string state = MakeLoader(setup)->State();
-  const auto expect_refused = [&](const Setup& other, const std::string& part) {
+  const auto expect_refused = [&](const Input& other, const std::string& part) {
     const absl::Status status = MakeLoader(other)->Restore(state);
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
     EXPECT_NE(status.message().find(part), std::string::npos) << status;
   };
-  expect_refused(JsonlSetup("data { seed: 4 }"), "another data.seed");
-  expect_refused(JsonlSetup("data { shuffle: false }"), "another data.shuffle");
-  expect_refused(JsonlSetup("", 21), "other corpus files");
+  expect_refused(JsonlInput("data { seed: 4 }"), "another data.seed");
+  expect_refused(JsonlInput("data { shuffle: false }"), "another data.shuffle");
+  expect_refused(JsonlInput("", 21), "other corpus files");
   nlohmann::json tokenizer = nlohmann::json::parse(*ReadFile(kTokenizer));
   tokenizer["model"]["ignore_merges"] = false;
-  Setup other_tokenizer = JsonlSetup();
+  Input other_tokenizer = JsonlInput();
   other_tokenizer.files.tokenizer = WriteTemporary("other.json", tokenizer.dump());
   expect_refused(other_tokenizer, "another tokenizer");
   // Where a file lies does not matter.
-  Setup moved = JsonlSetup();
+  Input moved = JsonlInput();
   ASSERT_TRUE(MakeDirectories(testing::TempDir() + "/moved").ok());
   moved.files.corpora["docs"] = {WriteTemporary("moved/docs.jsonl", Jsonl(20))};
   EXPECT_TRUE(MakeLoader(moved)->Restore(state).ok());
@@ -190,7 +190,7 @@ TEST(Loader, RefusesTheStateOfOtherData) {
 
 TEST(Loader, ErrorsNameSourceFileAndLine) {
   const auto message_of = [](const std::string& content) {
-    Setup setup = JsonlSetup();
+    Input setup = JsonlInput();
     setup.files.corpora["docs"] = {WriteTemporary("bad.jsonl", content)};
     auto loader = Loader::Create(setup.experiment, setup.files);
     if (!loader.ok()) return std::string(loader.status().message());
@@ -210,7 +210,7 @@ TEST(Loader, ErrorsNameSourceFileAndLine) {
 }
 
 TEST(Loader, ReadsTextFiles) {
-  Setup setup = {MakeExperiment(R"pb(data {
+  Input setup = {MakeExperiment(R"pb(data {
                                        sources { corpus: "texts" format: FORMAT_TEXT }
                                        shuffle: false
                                      }
@@ -236,15 +236,15 @@ TEST(Loader, SyntheticTokensAreAFunctionOfTheSeed) {
 }
 
 TEST(Loader, ChecksItsSources) {
-  const auto code = [](const Setup& setup) { return Loader::Create(setup.experiment, setup.files).status().code(); };
-  Setup unbound = JsonlSetup();
+  const auto code = [](const Input& setup) { return Loader::Create(setup.experiment, setup.files).status().code(); };
+  Input unbound = JsonlInput();
   unbound.files.corpora.clear();
   EXPECT_EQ(code(unbound), absl::StatusCode::kNotFound);
-  Setup no_tokenizer = JsonlSetup();
+  Input no_tokenizer = JsonlInput();
   no_tokenizer.files.tokenizer.clear();
   EXPECT_EQ(code(no_tokenizer), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(code(JsonlSetup("model { vocab_size: 2810 }")), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(code(JsonlSetup(R"pb(data { sources { corpus: "synthetic" } })pb")), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(code(JsonlInput("model { vocab_size: 2810 }")), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(code(JsonlInput(R"pb(data { sources { corpus: "synthetic" } })pb")), absl::StatusCode::kInvalidArgument);
 }
 
 TEST(Batch, Slices) {

@@ -153,7 +153,7 @@ TEST(Permutation, IsAPermutationForEverySizeAndEpoch) {
       std::sort(values.begin(), values.end());
       for (int64_t i = 0; i < size; ++i) ASSERT_EQ(values[i], i) << size;
     }
-    if (size > 16) EXPECT_EQ(orders.size(), 3u) << size;
+    EXPECT_GE(orders.size(), size > 16 ? 3u : 1u) << size;
   }
 }
 

@@ -159,7 +159,7 @@ TEST(Tokenizer, StripsAroundAddedTokens) {
 
 TEST(Tokenizer, TakesTheLongestAddedToken) {
   nlohmann::json json = Llama3Json();
-  json["added_tokens"].push_back({{"id", 2811}, {"content", "<|end_of_text|><|"}, {"special", false}});
+  json["added_tokens"].push_back({{"id", 2811}, {"content", "<|end_of_text|><|"}, {"normalized", false}});
   const auto tokenizer = Tokenizer::Parse(json.dump());
   EXPECT_EQ(*(*tokenizer)->Encode("<|end_of_text|><|", false), (std::vector<int64_t>{2811}));
   EXPECT_EQ(*(*tokenizer)->Encode("<|end_of_text|><", false), (std::vector<int64_t>{2806, 27}));
