@@ -23,11 +23,11 @@ namespace titan {
 // What all blocks of one forward pass share. B sequences of S tokens.
 struct BatchContext {
   at::Tensor positions;  // (B, S) int64: place of each token in its document; restarts where a document does
-  // (B, 1, S, S) bool, true where the query (dim 2) sees the key (dim 3): causal and same document. Undefined when
-  // every row is one document that starts at its first token: then plain causal attention says the same, faster.
-  at::Tensor attention_mask;
-  at::Tensor rope_cos;  // (B, S, head_dim/2), of the accumulation dtype (fp32, or fp64 in fp64 runs)
-  at::Tensor rope_sin;  // likewise
+  // Which keys a query sees, those of its document up to itself, in the two forms that kernels/attention.h wants.
+  at::Tensor first_key;       // (B, S) int64: query i of row b sees the keys first_key[b][i] .. i
+  at::Tensor attention_mask;  // (B, 1, S, S) bool; undefined on the CPU, and when every row is a single document
+  at::Tensor rope_cos;        // (B, S, head_dim/2), of the accumulation dtype (fp32, or fp64 in fp64 runs)
+  at::Tensor rope_sin;        // likewise
 };
 
 class Block {

@@ -1,4 +1,4 @@
-// A model: its blocks in order. Families register themselves by name in registry.cc; weights live elsewhere
+// A model: its blocks in order. Each family has a file of its own, listed in model.cc; weights live elsewhere
 // (titan/train owns the parameters), so that one Model object serves every rank, stage and precision.
 //
 //   absl::StatusOr<std::unique_ptr<Model>> model = Model::Create(experiment.model());

@@ -1,0 +1,114 @@
+#include "kernels/attention.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
+
+#include <cmath>
+#include <limits>
+
+#include "gtest/gtest.h"
+#include "kernels/gradient_check.h"
+
+namespace titan {
+namespace {
+
+// As the formula says, with every matrix written out. mask (B or 1, 1, S, S) bool.
+at::Tensor Reference(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& mask) {
+  const int64_t group = q.size(2) / k.size(2);
+  const at::Tensor queries = q.transpose(1, 2);                             // (B, H, S, d)
+  const at::Tensor keys = k.repeat_interleave(group, 2).transpose(1, 2);    // (B, H, S, d)
+  const at::Tensor values = v.repeat_interleave(group, 2).transpose(1, 2);  // (B, H, S, d)
+  const at::Tensor scores = at::matmul(queries, keys.transpose(2, 3)) / std::sqrt(static_cast<double>(q.size(3)));
+  const at::Tensor hidden = scores.masked_fill(mask.logical_not(), -std::numeric_limits<double>::infinity());
+  return at::matmul(hidden.softmax(-1), values).transpose(1, 2);
+}
+
+at::Tensor Causal(int64_t sequence) { return at::ones({1, 1, sequence, sequence}, at::kBool).tril(); }
+
+struct Shape {
+  int64_t batch, sequence, heads, kv_heads, dim;
+};
+
+const Shape kShapes[] = {{1, 1, 1, 1, 2},    {2, 37, 4, 2, 12},  {1, 130, 6, 2, 16}, {2, 64, 3, 3, 8},
+                         {1, 300, 2, 1, 16}, {1, 257, 2, 2, 64}, {3, 5, 8, 1, 24},   {1, 96, 2, 1, 128}};
+
+std::vector<at::Tensor> Inputs(const Shape& s) {
+  return {Normal({s.batch, s.sequence, s.heads, s.dim}, 1), Normal({s.batch, s.sequence, s.kv_heads, s.dim}, 2),
+          Normal({s.batch, s.sequence, s.kv_heads, s.dim}, 3)};
+}
+
+// first_key (B, S) from the documents of each row.
+at::Tensor FirstKeys(const at::Tensor& document) {
+  at::Tensor first = at::zeros_like(document);
+  for (int64_t b = 0; b < document.size(0); ++b) {
+    for (int64_t i = 1; i < document.size(1); ++i) {
+      const bool same = document[b][i].item<int64_t>() == document[b][i - 1].item<int64_t>();
+      first[b][i].fill_(same ? first[b][i - 1].item<int64_t>() : i);
+    }
+  }
+  return first;
+}
+
+void ExpectMatches(const Shape& shape, const Operator& actual, const at::Tensor& mask) {
+  SCOPED_TRACE(testing::Message() << "S=" << shape.sequence << " H=" << shape.heads << ":" << shape.kv_heads
+                                  << " d=" << shape.dim);
+  const auto reference = [&](const auto& in) { return Reference(in[0], in[1], in[2], mask); };
+  ExpectMatchesReference(Inputs(shape), at::kFloat, 3e-6, actual, reference);
+  ExpectMatchesReference(Inputs(shape), at::kDouble, 1e-14, actual, reference);
+  ExpectMatchesReference(Inputs(shape), at::kBFloat16, 3e-2, actual, reference);
+}
+
+TEST(AttentionTest, CausalMatchesReference) {
+  for (const Shape& shape : kShapes) {
+    const at::Tensor first_key = at::zeros({shape.batch, shape.sequence}, at::kLong);
+    const at::Tensor mask = Causal(shape.sequence);
+    ExpectMatches(shape, [&](const auto& in) { return Attention(in[0], in[1], in[2], first_key, at::Tensor()); }, mask);
+    ExpectMatches(shape, [](const auto& in) { return LibraryAttention(in[0], in[1], in[2], at::Tensor()); }, mask);
+  }
+}
+
+TEST(AttentionTest, DocumentsMatchReference) {
+  for (const Shape& shape : kShapes) {
+    // Documents of random lengths, another cut in each row.
+    const at::Tensor document = Integers(10, {shape.batch, shape.sequence}, 9).eq(0).to(at::kLong).cumsum(1);
+    const at::Tensor same = document.unsqueeze(2).eq(document.unsqueeze(1)).unsqueeze(1);  // (B, 1, S, S)
+    const at::Tensor mask = same.logical_and(Causal(shape.sequence));
+    const at::Tensor first_key = FirstKeys(document);
+    ExpectMatches(shape, [&](const auto& in) { return Attention(in[0], in[1], in[2], first_key, mask); }, mask);
+    ExpectMatches(shape, [&](const auto& in) { return LibraryAttention(in[0], in[1], in[2], mask); }, mask);
+  }
+}
+
+// Scores in the hundreds: the largest must be taken out before the exponential.
+TEST(AttentionTest, LargeScores) {
+  const std::vector<at::Tensor> in = {Normal({1, 20, 2, 16}, 1) * 30, Normal({1, 20, 2, 16}, 2) * 30,
+                                      Normal({1, 20, 2, 16}, 3)};
+  const at::Tensor out = Attention(in[0], in[1], in[2], at::zeros({1, 20}, at::kLong), at::Tensor());
+  EXPECT_LE(RelativeError(out, Reference(in[0], in[1], in[2], Causal(20))), 1e-12);
+}
+
+TEST(AttentionTest, GradientsDoNotDependOnThreads) {
+  std::vector<at::Tensor> gradients;
+  for (const int threads : {1, 3}) {
+    at::set_num_threads(threads);
+    std::vector<at::Tensor> in;
+    for (const at::Tensor& x : Inputs({2, 65, 6, 3, 16})) in.push_back(x.to(at::kFloat).requires_grad_(true));
+    Attention(in[0], in[1], in[2], at::zeros({2, 65}, at::kLong), at::Tensor()).square().sum().backward();
+    gradients.push_back(in[1].grad());
+  }
+  EXPECT_TRUE(at::equal(gradients[0], gradients[1]));
+}
+
+TEST(AttentionTest, RefusesHeadsThatDoNotDivide) {
+  const at::Tensor q = Normal({1, 4, 3, 8}, 1), k = Normal({1, 4, 2, 8}, 1), first_key = at::zeros({1, 4}, at::kLong);
+  EXPECT_THROW(Attention(q, k, k, first_key, at::Tensor()), c10::Error);
+  EXPECT_THROW(Attention(q, q, q, first_key.t(), at::Tensor()), c10::Error);
+}
+
+}  // namespace
+}  // namespace titan

@@ -1,0 +1,85 @@
+#include "kernels/swiglu.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/silu.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "kernels/simd.h"
+
+namespace titan {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::tensor_list;
+
+constexpr int64_t kGrain = 16384;  // elements
+
+template <typename T>
+TITAN_INLINE void Forward(const T* __restrict gate, const T* __restrict up, int64_t n, T* __restrict out) {
+  using A = Accumulator<T>;
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) {
+    const A a = static_cast<A>(gate[i]);
+    out[i] = static_cast<T>(a / (A(1) + Exp(-a)) * static_cast<A>(up[i]));
+  }
+}
+
+// silu'(a) = s (1 + a (1 - s)) with s = 1 / (1 + exp(-a)).
+template <typename T>
+TITAN_INLINE void Backward(const T* __restrict gate, const T* __restrict up, const T* __restrict dout, int64_t n,
+                           T* __restrict dgate, T* __restrict dup) {
+  using A = Accumulator<T>;
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) {
+    const A a = static_cast<A>(gate[i]), gradient = static_cast<A>(dout[i]);
+    const A sigmoid = A(1) / (A(1) + Exp(-a));
+    dgate[i] = static_cast<T>(gradient * static_cast<A>(up[i]) * sigmoid * (A(1) + a * (A(1) - sigmoid)));
+    dup[i] = static_cast<T>(gradient * a * sigmoid);
+  }
+}
+
+class SwiGluFunction : public torch::autograd::Function<SwiGluFunction> {
+ public:
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& gate_in, const at::Tensor& up_in) {
+    const at::Tensor gate = gate_in.contiguous(), up = up_in.contiguous();
+    context->save_for_backward({gate, up});
+    at::Tensor out = at::empty_like(gate);
+    DispatchFloating(gate.scalar_type(), "swiglu", [&]<typename T>() {
+      const T *a = gate.const_data_ptr<T>(), *b = up.const_data_ptr<T>();
+      T* y = out.mutable_data_ptr<T>();
+      at::parallel_for(0, gate.numel(), kGrain, [&](int64_t begin, int64_t end) {
+        WithBestSimd([&]() TITAN_INLINE_LAMBDA { Forward<T>(a + begin, b + begin, end - begin, y + begin); });
+      });
+    });
+    return out;
+  }
+
+  static tensor_list backward(AutogradContext* context, tensor_list gradients) {
+    const tensor_list saved = context->get_saved_variables();
+    const at::Tensor &gate = saved[0], &up = saved[1], dout = gradients[0].contiguous();
+    at::Tensor dgate = at::empty_like(gate), dup = at::empty_like(up);
+    DispatchFloating(gate.scalar_type(), "swiglu backward", [&]<typename T>() {
+      const T *a = gate.const_data_ptr<T>(), *b = up.const_data_ptr<T>(), *dy = dout.const_data_ptr<T>();
+      T *da = dgate.mutable_data_ptr<T>(), *db = dup.mutable_data_ptr<T>();
+      at::parallel_for(0, gate.numel(), kGrain, [&](int64_t begin, int64_t end) {
+        WithBestSimd([&]() TITAN_INLINE_LAMBDA {
+          Backward<T>(a + begin, b + begin, dy + begin, end - begin, da + begin, db + begin);
+        });
+      });
+    });
+    return {dgate, dup};
+  }
+};
+
+}  // namespace
+
+at::Tensor SwiGlu(const at::Tensor& gate, const at::Tensor& up) {
+  TORCH_CHECK(gate.sizes() == up.sizes() && gate.scalar_type() == up.scalar_type(), "swiglu: gate ", gate.sizes(),
+              " and up ", up.sizes(), " must have one shape and dtype");
+  if (!gate.is_cpu()) return at::silu(gate) * up;
+  return SwiGluFunction::apply(gate, up);
+}
+
+}  // namespace titan

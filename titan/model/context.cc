@@ -1,0 +1,47 @@
+#include "titan/model/context.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/constant_pad_nd.h>
+#include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros_like.h>
+#include <c10/core/GradMode.h>
+
+#include <tuple>
+
+namespace titan {
+
+at::Tensor FirstKeys(const at::Tensor& positions) {
+  const int64_t sequence = positions.size(1);
+  if (sequence < 2) return at::zeros_like(positions);
+  const at::Tensor expected = positions.narrow(1, 0, sequence - 1).add(1);
+  const at::Tensor restarts = positions.narrow(1, 1, sequence - 1).ne(expected);  // (B, S-1)
+  const at::Tensor place = at::arange(1, sequence, positions.options());          // (S-1)
+  const at::Tensor starts = at::constant_pad_nd(restarts.mul(place), {1, 0});     // (B, S): its place, or 0
+  return std::get<0>(starts.cummax(1));
+}
+
+at::Tensor DocumentCausalMask(const at::Tensor& first_key) {
+  const at::Tensor key = at::arange(first_key.size(1), first_key.options());  // (S)
+  const at::Tensor visible = first_key.unsqueeze(2).le(key);                  // (B, S, S)
+  return visible.tril().unsqueeze(1);
+}
+
+BatchContext MakeDocumentContext(const at::Tensor& positions, const std::vector<double>& frequencies,
+                                 at::ScalarType compute_dtype) {
+  TORCH_CHECK(positions.dim() == 2 && positions.scalar_type() == at::kLong,
+              "positions must be int64 of shape (B, S), got ", positions.scalar_type(), " ", positions.sizes());
+  c10::AutoGradMode no_grad(false);
+  const auto table_dtype = compute_dtype == at::kDouble ? at::kDouble : at::kFloat;
+  const at::Tensor f = at::tensor(frequencies, at::TensorOptions(at::kDouble)).to(positions.device());  // (d/2)
+  const at::Tensor angles = positions.to(at::kDouble).unsqueeze(2) * f;                                 // (B, S, d/2)
+  const at::Tensor first_key = FirstKeys(positions);
+  const bool needs_mask = !positions.is_cpu() && first_key.any().item<bool>();
+  return {.positions = positions,
+          .first_key = first_key,
+          .attention_mask = needs_mask ? DocumentCausalMask(first_key) : at::Tensor(),
+          .rope_cos = angles.cos().to(table_dtype),
+          .rope_sin = angles.sin().to(table_dtype)};
+}
+
+}  // namespace titan

@@ -1,0 +1,41 @@
+#include "titan/model/rope_frequencies.h"
+
+#include <cmath>
+
+#include "gtest/gtest.h"
+#include "titan/config/experiment.pb.h"
+
+namespace titan {
+namespace {
+
+config::Rope Rope() {
+  config::Rope rope;
+  rope.set_theta(10000);
+  rope.set_scaling_type(config::Rope::SCALING_TYPE_NONE);
+  rope.set_scaling_factor(8);
+  rope.set_low_freq_factor(1);
+  rope.set_high_freq_factor(4);
+  rope.set_original_max_seq_len(64);
+  return rope;
+}
+
+TEST(RopeFrequenciesTest, PowersOfTheta) {
+  const std::vector<double> frequencies = RopeFrequencies(Rope(), 8);
+  ASSERT_EQ(frequencies.size(), 4u);
+  for (int i = 0; i < 4; ++i) EXPECT_NEAR(frequencies[i], std::pow(10.0, -i), 1e-15);
+}
+
+// Wavelengths 6.3, 62.8, 628, 6283 against 64 / 4 = 16 and 64 / 1: kept, interpolated, divided, divided.
+TEST(RopeFrequenciesTest, Llama3Scaling) {
+  config::Rope rope = Rope();
+  rope.set_scaling_type(config::Rope::SCALING_TYPE_LLAMA3);
+  const std::vector<double> frequencies = RopeFrequencies(rope, 8);
+  EXPECT_NEAR(frequencies[0], 1, 1e-15);
+  // 64 / 62.8319 = 1.018592 turns: (1.018592 - 1) / 3 = 0.00619728 of it is kept.
+  EXPECT_NEAR(frequencies[1], 0.1 * ((1 - 0.0061972878) / 8 + 0.0061972878), 1e-10);
+  EXPECT_NEAR(frequencies[2], 0.01 / 8, 1e-15);
+  EXPECT_NEAR(frequencies[3], 0.001 / 8, 1e-15);
+}
+
+}  // namespace
+}  // namespace titan
