@@ -16,7 +16,7 @@ main{max-width:1120px;margin:0 auto;padding:36px 24px 56px}
 h1{font-size:26px;line-height:1.25;margin:0;letter-spacing:-.01em;overflow-wrap:anywhere}
 h2{font-size:16px;margin:34px 0 12px}
 .subtitle{color:var(--dim);margin:6px 0 24px;overflow-wrap:anywhere}
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(170px,1fr));gap:12px}
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px}
 .card{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:13px 16px}
 .label{color:var(--dim);font-size:12.5px}
 .value{font-size:22px;font-weight:600;letter-spacing:-.01em;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
@@ -32,16 +32,13 @@ th:first-child,td:first-child{text-align:left}
 tr:last-child td{border-bottom:0}
 tr.total td{font-weight:600;border-top:2px solid var(--line)}
 table.settings td{text-align:left;white-space:normal;overflow-wrap:anywhere;vertical-align:top}
-table.settings td:first-child{color:var(--dim);width:34%;white-space:nowrap}
-table.settings td:last-child,code,pre{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;font-size:13px}
-pre{margin:0;overflow-x:auto}
+table.settings td:first-child{color:var(--dim);width:26%;white-space:nowrap}
+table.settings td:last-child{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;font-size:13px}
 .note{color:var(--dim);font-size:13.5px}
-.bad{color:var(--bad)}
 svg{display:block;width:100%;height:auto}
 svg text{fill:var(--dim);font-size:12px;font-variant-numeric:tabular-nums}
 svg .title{fill:var(--ink);font-size:14px;font-weight:600}
 svg .grid{stroke:var(--line);stroke-width:1}
-details summary{cursor:pointer;color:var(--dim);margin-bottom:8px}
 )css";
 
 }  // namespace

@@ -5,8 +5,22 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/types/span.h"
 
 namespace titan {
+namespace {
+
+std::string ScaledBy1000(double value, absl::Span<const char* const> prefixes) {
+  size_t prefix = 0;
+  // 999.5 would be shown as "1e+03".
+  while (std::abs(value) >= 999.5 && prefix + 1 < prefixes.size()) {
+    value /= 1000;
+    ++prefix;
+  }
+  return absl::StrFormat("%.3g%s", value, prefixes[prefix]);
+}
+
+}  // namespace
 
 std::string FormatCount(int64_t count) {
   const std::string digits = absl::StrCat(count);
@@ -30,15 +44,14 @@ std::string FormatBytes(int64_t bytes) {
   return unit == 0 ? absl::StrCat(bytes, " B") : absl::StrFormat("%.2f %s", value, kUnits[unit]);
 }
 
+std::string FormatShortCount(int64_t count) {
+  constexpr std::array kPrefixes = {"", " K", " M", " B", " T", " quadrillion"};
+  return ScaledBy1000(static_cast<double>(count), kPrefixes);
+}
+
 std::string FormatScaled(double value) {
-  constexpr std::array kPrefixes = {"", "K", "M", "G", "T", "P", "E", "Z", "Y"};
-  size_t prefix = 0;
-  // 999.5 would be shown as "1e+03".
-  while (std::abs(value) >= 999.5 && prefix + 1 < kPrefixes.size()) {
-    value /= 1000;
-    ++prefix;
-  }
-  return absl::StrFormat("%.3g %s", value, kPrefixes[prefix]);
+  constexpr std::array kPrefixes = {" ", " K", " M", " G", " T", " P", " E", " Z", " Y"};
+  return ScaledBy1000(value, kPrefixes);
 }
 
 std::string FormatDuration(double seconds) {

@@ -17,6 +17,8 @@ inline constexpr double kBytesPerGib = 1024.0 * 1024.0 * 1024.0;
 std::string FormatCount(int64_t count);
 // B, KiB, MiB, GiB, TiB; two digits after the point.
 std::string FormatBytes(int64_t bytes);
+// Three significant digits in the words of model sizes: "406 B", "6.16 M", "999".
+std::string FormatShortCount(int64_t count);
 // Three significant digits and an SI prefix up to yotta: "57.9 G", "712"; a unit follows: FormatScaled(f) + "FLOP".
 std::string FormatScaled(double value);
 // Two units at most: "850 ms", "8.1 s", "3m52s", "2h05m", "4d03h".

@@ -24,6 +24,13 @@ TEST(QuantitiesTest, Bytes) {
   EXPECT_EQ(FormatBytes(int64_t{3} << 40), "3.00 TiB");
 }
 
+TEST(QuantitiesTest, ShortCount) {
+  EXPECT_EQ(FormatShortCount(0), "0");
+  EXPECT_EQ(FormatShortCount(999), "999");
+  EXPECT_EQ(FormatShortCount(6'163'712), "6.16 M");
+  EXPECT_EQ(FormatShortCount(405'853'388'800), "406 B");
+}
+
 TEST(QuantitiesTest, Scaled) {
   EXPECT_EQ(FormatScaled(0), "0 ");
   EXPECT_EQ(FormatScaled(71'585'280), "71.6 M");

@@ -16,14 +16,12 @@ std::string Cards(const plan::Plan& plan) {
   const plan::Compute& compute = plan.compute();
   const plan::Memory& memory = plan.memory();
   std::vector<HtmlCard> cards = {
-      {"parameters", FormatScaled(static_cast<double>(plan.model().parameters())),
-       FormatCount(plan.model().parameters())},
+      {"parameters", FormatShortCount(plan.model().parameters()), FormatCount(plan.model().parameters())},
       {"ranks", FormatCount(plan.mesh().world_size()),
        absl::StrCat(plan.cluster().num_nodes(), " x ", plan.cluster().devices_per_node(), " ",
                     plan.cluster().accelerator())},
       {"tokens a step", FormatCount(batch.tokens_per_step()),
-       absl::StrCat(FormatScaled(static_cast<double>(batch.total_tokens())), "tokens in ", FormatCount(batch.steps()),
-                    " steps")},
+       absl::StrCat(FormatShortCount(batch.total_tokens()), " in ", FormatCount(batch.steps()), " steps")},
       {"work", absl::StrCat(FormatScaled(compute.total_flops()), "FLOP"),
        absl::StrCat(FormatScaled(compute.flops_per_token()), "FLOP a token")},
       {"memory of a rank", FormatBytes(memory.required_bytes()),

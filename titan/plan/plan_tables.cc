@@ -32,10 +32,11 @@ std::string MeshText(const plan::Mesh& mesh) {
 }
 
 std::string BatchText(const plan::Batch& batch) {
+  const int64_t passes = batch.gradient_accumulation_steps();
   return absl::StrCat(Plural(batch.global_batch_size(), "sequence"), " x ", FormatCount(batch.seq_len()),
                       " tokens = ", FormatCount(batch.tokens_per_step()), " tokens a step; ", batch.local_batch_size(),
-                      " a pass and rank, ", Plural(batch.gradient_accumulation_steps(), "pass"),
-                      batch.gradient_accumulation_steps() == 1 ? "" : "es", " a step");
+                      " a rank at a time, ",
+                      passes == 1 ? "no gradient accumulation" : absl::StrCat(passes, " passes accumulated"));
 }
 
 }  // namespace
