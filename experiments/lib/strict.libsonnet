@@ -1,5 +1,5 @@
-// strict(base, patch): `base` with the fields of `patch` in place of its own, group by group; a name that
-// titan/config/experiment.proto does not have is an error at once:
+// strict(base, patch): `base` with the fields of `patch` in place of its own, group by group. Names that
+// titan/config/experiment.proto does not have are an error that lists them all and leads to the line of the call:
 //
 //   strict(llama3.pretraining('8B'), { optimizer: { weigth_decay: 0.2 } })
 //   RUNTIME ERROR: optimizer.weigth_decay: unknown field; known fields: beta1, beta2, eps, lr, ...
@@ -9,21 +9,21 @@ local schema = import 'experiments/lib/schema.libsonnet';
 
 local join(path, name) = if path == '' then name else path + '.' + name;
 
-// `value`, once every name in it is known. `known` is the part of the schema at `path`.
-local checked(value, known, path) =
+// A message for every name in `value` that `known`, the part of the schema at `path`, does not have.
+local unknown(value, known, path) =
   if std.isObject(value) && std.isObject(known) then
-    {
-      [name]:
+    std.flatMap(
+      function(name)
         if std.objectHas(known, name) then
-          checked(value[name], known[name], join(path, name))
+          unknown(value[name], known[name], join(path, name))
         else
-          error '%s: unknown field; known fields: %s' % [join(path, name), std.join(', ', std.objectFields(known))]
-      for name in std.objectFields(value)
-    }
+          ['%s: unknown field; known fields: %s' % [join(path, name), std.join(', ', std.objectFields(known))]],
+      std.objectFields(value)
+    )
   else if std.isArray(value) && std.isArray(known) && std.length(known) == 1 then
-    std.mapWithIndex(function(i, element) checked(element, known[0], join(path, '%d' % i)), value)
+    std.flattenArrays(std.mapWithIndex(function(i, element) unknown(element, known[0], join(path, '%d' % i)), value))
   else
-    value;
+    [];
 
 local merged(base, patch) =
   if std.isObject(base) && std.isObject(patch) then
@@ -34,4 +34,6 @@ local merged(base, patch) =
   else
     patch;
 
-function(base, patch={}) merged(checked(base, schema, ''), checked(patch, schema, ''))
+function(base, patch={})
+  local errors = unknown(base, schema, '') + unknown(patch, schema, '');
+  if errors == [] then merged(base, patch) else error std.join('\n', errors)

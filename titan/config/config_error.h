@@ -18,12 +18,17 @@ struct ConfigError {
   std::string message;
   // The `path=value` override that is at fault; empty when the document is.
   std::string override_text;
+  // The field is not written where it should be.
+  bool is_missing = false;
 };
 
 class ConfigErrors {
  public:
   void Add(std::string path, std::string message, std::string override_text = "") {
-    errors_.push_back({std::move(path), std::move(message), std::move(override_text)});
+    errors_.push_back({std::move(path), std::move(message), std::move(override_text), /*is_missing=*/false});
+  }
+  void AddMissing(std::string path, std::string message, std::string override_text = "") {
+    errors_.push_back({std::move(path), std::move(message), std::move(override_text), /*is_missing=*/true});
   }
   // Whether `path`, a part of it or something it is a part of, has an error already.
   bool Concerns(std::string_view path) const;

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "nlohmann/json.hpp"
+#include "titan/config/number_text.h"
 
 namespace titan {
 namespace {
@@ -41,13 +42,16 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
   bool end_object() override { return Close(); }
   bool start_array(size_t) override { return Open(JsonValue::Kind::kArray); }
   bool end_array() override { return Close(); }
-  bool parse_error(size_t, const std::string&, const nlohmann::json::exception& error) override {
+  bool parse_error(size_t position, const std::string&, const nlohmann::json::exception& error) override {
+    error_position_ = position;
     error_ = error.what();
     return false;
   }
 
   JsonValue TakeRoot() { return std::move(root_); }
   const std::string& error() const { return error_; }
+  // Bytes read when the error was found.
+  size_t error_position() const { return error_position_; }
 
  private:
   struct Container {
@@ -93,12 +97,23 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
   JsonValue root_;
   std::vector<Container> open_;
   std::string error_;
+  size_t error_position_ = 0;
 };
 
-// nlohmann's "[json.exception.parse_error.101] parse error at line 1, column 2: syntax error ..." without the bracket.
-std::string WithoutExceptionName(const std::string& error) {
-  const size_t end = error.rfind("[json.exception", 0) == 0 ? error.find("] ") : std::string::npos;
-  return end == std::string::npos ? error : error.substr(end + 2);
+// What is wrong, of nlohmann's "[json.exception.parse_error.101] parse error at line 1, column 2: what is wrong".
+std::string Reason(const std::string& error) {
+  size_t begin = 0;
+  if (error.rfind("[json.exception", 0) == 0) begin = error.find("] ") + 2;
+  if (error.compare(begin, 11, "parse error") == 0) begin = error.find(": ", begin) + 2;
+  return error.substr(begin);
+}
+
+// "line 2, column 5: " of the last byte of `read`; nothing if it is empty.
+std::string Place(std::string_view read) {
+  if (read.empty()) return "";
+  const size_t line_begin = read.rfind('\n') == read.npos ? 0 : read.rfind('\n') + 1;
+  const auto newlines = std::count(read.begin(), read.end(), '\n');
+  return absl::StrCat("line ", newlines + 1, ", column ", read.size() - line_begin, ": ");
 }
 
 }  // namespace
@@ -138,7 +153,7 @@ std::string ShortText(const JsonValue& value) {
     case JsonValue::Kind::kBool:
       return value.boolean ? "true" : "false";
     case JsonValue::Kind::kNumber:
-      return value.literal;
+      return value.IsIntegerLiteral() ? value.literal : ShortestDouble(value.number);
     case JsonValue::Kind::kString: {
       // dump() with `replace` never throws and keeps the message on one line, whatever the bytes are.
       const std::string text = nlohmann::json(value.literal.substr(0, kMaxShownBytes))
@@ -156,7 +171,8 @@ std::string ShortText(const JsonValue& value) {
 absl::StatusOr<JsonValue> ParseJson(std::string_view text) {
   Builder builder;
   if (nlohmann::json::sax_parse(text.begin(), text.end(), &builder)) return builder.TakeRoot();
-  return absl::InvalidArgumentError(absl::StrCat("not JSON: ", WithoutExceptionName(builder.error())));
+  return absl::InvalidArgumentError(
+      absl::StrCat("not JSON: ", Place(text.substr(0, builder.error_position())), Reason(builder.error())));
 }
 
 }  // namespace titan

@@ -107,14 +107,16 @@ class Path {
 void ApplyOverride(const std::string& text, const Descriptor& type, JsonValue& root, ConfigErrors& errors) {
   const size_t equals = text.find('=');
   if (equals == 0 || equals == std::string::npos) {
-    errors.Add("", "not of the form path=value, such as training.steps=20", text);
+    errors.Add(text.substr(0, equals), "not of the form path=value, such as training.steps=20", text);
     return;
   }
-  Path path(text, root, type, errors);
+  JsonValue changed = root;  // So that a path that fails half way leaves nothing behind.
+  Path path(text, changed, type, errors);
   JsonValue* place = path.Descend(absl::StrSplit(text.substr(0, equals), '.'));
   if (place == nullptr) return;
   *place = ParseValue(text.substr(equals + 1), path.field(), path.is_whole_list());
   Mark(text, *place);
+  root = std::move(changed);
 }
 
 }  // namespace titan

@@ -29,7 +29,11 @@ std::string Format(const ConfigError& error, const ReadOptions& options) {
     return absl::StrCat("--set ", error.override_text, ": ", path, error.message);
   }
   std::string place = options.source_name;
-  if (const auto location = FindInJsonnet(options.jsonnet_sources, options.source_name, error.path)) {
+  // What is missing may be written elsewhere, and replaced: its group is the place.
+  const std::string_view path = error.path;
+  const std::string_view group = path.substr(0, path.rfind('.') == path.npos ? 0 : path.rfind('.'));
+  if (const auto location =
+          FindInJsonnet(options.jsonnet_sources, options.source_name, error.is_missing ? group : path)) {
     place = absl::StrCat(location->file, ":", location->line);
   }
   return absl::StrCat(place, place.empty() ? "" : ": ", error.path, error.path.empty() ? "" : ": ", error.message);

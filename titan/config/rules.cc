@@ -359,7 +359,7 @@ void CheckpointSwitches(const Experiment& experiment, ConfigErrors& errors) {
                "a Hugging Face folder has no optimizer state; set "
                "checkpoint.last_save_model_only = true");
   }
-  if (checkpoint.load_only() && checkpoint.enable_first_step_checkpoint()) {
+  if (checkpoint.enable() && checkpoint.load_only() && checkpoint.enable_first_step_checkpoint()) {
     errors.Add("checkpoint.enable_first_step_checkpoint", "contradicts checkpoint.load_only, which saves nothing");
   }
   if (checkpoint.enable()) return;
@@ -384,47 +384,66 @@ void ValidationHasSources(const Experiment& experiment, ConfigErrors& errors) {
 }  // namespace
 
 const std::vector<Rule>& CrossFieldRules() {
+  // The fields that say how many ranks there are, and how they are arranged.
+  static const std::string& world = *new std::string(
+      "parallelism.pipeline_parallel_degree parallelism.data_parallel_replicate_degree "
+      "parallelism.data_parallel_shard_degree parallelism.context_parallel_degree parallelism.tensor_parallel_degree "
+      "cluster.num_nodes cluster.devices_per_node ");
   static const auto& rules = *new std::vector<Rule>{
-      {"head_dim", {"model.dim", "model.n_heads", "model.head_dim"}, &HeadDim},
-      {"kv_heads_divide_heads", {"model.n_heads", "model.n_kv_heads"}, &KvHeadsDivideHeads},
-      {"rope_frequency_factors", {"model.rope"}, &RopeFrequencyFactors},
-      {"seq_len_within_context", {"training.seq_len", "model.max_seq_len"}, &SeqLenWithinContext},
-      {"moe_routing", {"model.moe", "model.n_layers"}, &MoeRouting},
-      {"corpus_names", {"data.sources"}, &CorpusNames},
-      {"synthetic_is_alone", {"data.sources"}, &SyntheticIsAlone},
-      {"text_field_of_jsonl", {"data.sources"}, &TextFieldOfJsonl},
-      {"degrees_fill_the_cluster", {"parallelism", "cluster"}, &DegreesFillTheCluster},
+      {"head_dim", "model.dim model.n_heads model.head_dim", &HeadDim},
+      {"kv_heads_divide_heads", "model.n_heads model.n_kv_heads", &KvHeadsDivideHeads},
+      {"rope_frequency_factors", "model.rope.scaling_type model.rope.low_freq_factor model.rope.high_freq_factor",
+       &RopeFrequencyFactors},
+      {"seq_len_within_context", "training.seq_len model.max_seq_len", &SeqLenWithinContext},
+      {"moe_routing", "model.moe model.n_layers", &MoeRouting},
+      {"corpus_names", "data.sources", &CorpusNames},
+      {"synthetic_is_alone", "data.sources", &SyntheticIsAlone},
+      {"text_field_of_jsonl", "data.sources", &TextFieldOfJsonl},
+      {"degrees_fill_the_cluster", world, &DegreesFillTheCluster},
       {"tensor_parallel_divides",
-       {"parallelism.tensor_parallel_degree", "model.n_heads", "model.n_kv_heads", "model.ffn_hidden_dim"},
+       "parallelism.tensor_parallel_degree model.n_heads model.n_kv_heads model.ffn_hidden_dim",
        &TensorParallelDivides},
-      {"async_tensor_parallel", {"parallelism"}, &AsyncTensorParallel},
-      {"sequence_divides", {"training.seq_len", "parallelism"}, &SequenceDivides},
+      {"async_tensor_parallel", "parallelism.enable_async_tensor_parallel parallelism.tensor_parallel_degree",
+       &AsyncTensorParallel},
+      {"sequence_divides", "training.seq_len parallelism.context_parallel_degree parallelism.tensor_parallel_degree",
+       &SequenceDivides},
       {"pipeline_splits",
-       {"parallelism", "model.enable_weight_tying", "model.n_layers", "training.local_batch_size"},
+       "parallelism.pipeline_parallel_degree parallelism.pipeline_parallel_microbatch_size "
+       "model.enable_weight_tying model.n_layers training.local_batch_size",
        &PipelineSplits},
-      {"expert_parallel_divides", {"parallelism", "cluster", "model.moe"}, &ExpertParallelDivides},
-      {"global_batch_divides",
-       {"training.global_batch_size", "training.local_batch_size", "parallelism", "cluster"},
-       &GlobalBatchDivides},
-      {"warmup_fits_schedule", {"lr_scheduler", "training.steps"}, &WarmupFitsSchedule},
-      {"schedule_lasts_long_enough", {"lr_scheduler", "training.steps"}, &ScheduleLastsLongEnough},
-      {"selective_ac_option", {"activation_checkpoint.selective_ac_option"}, &SelectiveAcOption},
-      {"hardware_has_feature", {"training.enable_cuda_graphs", "quantize", "cluster"}, &HardwareHasFeature},
+      {"expert_parallel_divides", world + "parallelism.expert_parallel_degree model.moe", &ExpertParallelDivides},
+      {"global_batch_divides", world + "training.global_batch_size training.local_batch_size", &GlobalBatchDivides},
+      {"warmup_fits_schedule",
+       "lr_scheduler.warmup_steps lr_scheduler.decay_ratio lr_scheduler.total_steps training.steps",
+       &WarmupFitsSchedule},
+      {"schedule_lasts_long_enough",
+       "lr_scheduler.min_lr_factor lr_scheduler.decay_ratio lr_scheduler.total_steps training.steps",
+       &ScheduleLastsLongEnough},
+      {"selective_ac_option", "activation_checkpoint.selective_ac_option", &SelectiveAcOption},
+      {"hardware_has_feature", "training.enable_cuda_graphs quantize.linear.float8 cluster.accelerator",
+       &HardwareHasFeature},
       {"folders_below_run",
-       {"checkpoint.folder", "metrics.save_tb_folder", "profiling.save_traces_folder", "comm.save_traces_folder"},
+       "checkpoint.folder metrics.save_tb_folder profiling.save_traces_folder comm.save_traces_folder",
        &FoldersBelowRun},
-      {"initial_load", {"checkpoint"}, &InitialLoad},
-      {"checkpoint_switches", {"checkpoint"}, &CheckpointSwitches},
-      {"validation_has_sources", {"validation"}, &ValidationHasSources},
+      {"initial_load",
+       "checkpoint.initial_load_path checkpoint.initial_load_in_hf checkpoint.initial_load_model_only "
+       "checkpoint.initial_load_in_hf_quantized",
+       &InitialLoad},
+      {"checkpoint_switches",
+       "checkpoint.enable checkpoint.initial_load_path checkpoint.load_only checkpoint.load_step "
+       "checkpoint.enable_first_step_checkpoint checkpoint.last_save_in_hf checkpoint.last_save_model_only",
+       &CheckpointSwitches},
+      {"validation_has_sources", "validation.enable validation.sources", &ValidationHasSources},
   };
   return rules;
 }
 
 void CheckRules(const Experiment& experiment, const ConfigErrors& known, ConfigErrors& violations) {
   for (const Rule& rule : CrossFieldRules()) {
-    const bool sound =
-        std::none_of(rule.reads.begin(), rule.reads.end(), [&](std::string_view path) { return known.Concerns(path); });
-    if (sound) rule.check(experiment, violations);
+    const std::vector<std::string> reads = absl::StrSplit(rule.reads, ' ', absl::SkipEmpty());
+    const bool is_sound =
+        std::none_of(reads.begin(), reads.end(), [&](const std::string& path) { return known.Concerns(path); });
+    if (is_sound) rule.check(experiment, violations);
   }
 }
 

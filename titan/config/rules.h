@@ -3,6 +3,7 @@
 #ifndef TITAN_CONFIG_RULES_H_
 #define TITAN_CONFIG_RULES_H_
 
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -16,8 +17,8 @@ namespace titan {
 
 struct Rule {
   std::string_view name;
-  // The fields that it reads. It is not asked when one of them has an error already.
-  std::vector<std::string_view> reads;
+  // The paths of the fields that it reads, between spaces. It is not asked when one of them has an error already.
+  std::string reads;
   // Adds an error for each violation, at the field that a user would change. Defaults are filled in.
   void (*check)(const config::Experiment& experiment, ConfigErrors& errors);
 };

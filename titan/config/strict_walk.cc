@@ -146,9 +146,10 @@ void Walker::CheckRequired(const JsonValue& json, const std::string& path, const
     if (given.count(std::string(field.name())) > 0) continue;
     const std::string field_path = JoinPath(path, field.name());
     if (rule.required()) {
-      Fail(json, field_path, absl::StrCat("missing; it has no default, expected ", ExpectedType(field)));
+      errors_.AddMissing(field_path, absl::StrCat("missing; it has no default, expected ", ExpectedType(field)),
+                         json.override_text);
     } else if (field.is_repeated() && rule.not_empty()) {
-      Fail(json, field_path, "missing; it needs at least one element");
+      errors_.AddMissing(field_path, "missing; it needs at least one element", json.override_text);
     }
   }
 }

@@ -1,0 +1,5 @@
+// Empty where something must be.
+(import 'tests/configuration/valid.libsonnet') + {
+  data: { sources: [] },
+  checkpoint: { folder: '' },
+}

@@ -1,0 +1,4 @@
+// Lists of the wrong things.
+(import 'tests/configuration/valid.libsonnet') + {
+  data: { sources: ['docs', null, { corpus: 3 }] },
+}

@@ -1,0 +1,4 @@
+// A seed below zero.
+(import 'tests/configuration/valid.libsonnet') + {
+  debug: { seed: -1 },
+}

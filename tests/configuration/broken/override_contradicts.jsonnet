@@ -1,0 +1,2 @@
+// Overrides that contradict the file.
+import 'tests/configuration/valid.libsonnet'

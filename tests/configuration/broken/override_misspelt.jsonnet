@@ -1,0 +1,2 @@
+// Overrides are read as strictly as the file.
+import 'tests/configuration/valid.libsonnet'

@@ -1,0 +1,2 @@
+// Overrides of what is not there.
+import 'tests/configuration/valid.libsonnet'

@@ -1,0 +1,2 @@
+// Overrides of the wrong type or range.
+import 'tests/configuration/valid.libsonnet'

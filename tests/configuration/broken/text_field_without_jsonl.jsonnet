@@ -1,0 +1,4 @@
+// A field of JSON lines for plain text.
+(import 'tests/configuration/valid.libsonnet') + {
+  data: { sources: [{ corpus: 'docs', text_field: 'body' }] },
+}

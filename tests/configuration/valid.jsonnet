@@ -1,0 +1,1 @@
+import 'tests/configuration/valid.libsonnet'
