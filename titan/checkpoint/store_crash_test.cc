@@ -35,9 +35,9 @@ std::string Fresh(const std::string& name) {
 
 // `version` tells two contents of one step apart.
 CheckpointContents Contents(int64_t step, int version = 0) {
-  const at::Tensor tensor = at::arange(400, at::kFloat) + static_cast<double>(step) + version;
+  const at::Tensor tensor = at::arange(400, at::kFloat).add(static_cast<double>(step) + version);
   return {.step = step,
-          .tensors = {{"model.w", tensor}, {"optimizer.exp_avg.w", tensor + 1}},
+          .tensors = {{"model.w", tensor}, {"optimizer.exp_avg.w", tensor.add(1)}},
           .state = absl::StrCat("{\"version\": ", version, "}"),
           .experiment = "experiment"};
 }
@@ -152,7 +152,8 @@ TEST(StoreCrash, KilledAtRandomMoments) {
     int status = 0;
     waitpid(child, &status, 0);
     EXPECT_TRUE(WIFSIGNALED(status)) << "the save failed by itself";
-    for (const StoredStep& step : ListCheckpoints(dir).value()) {
+    const std::vector<StoredStep> steps = ListCheckpoints(dir).value();
+    for (const StoredStep& step : steps) {
       EXPECT_TRUE(Holds(step.path, Contents(step.step))) << step.path;
     }
   }

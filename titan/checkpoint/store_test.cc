@@ -26,7 +26,7 @@ std::string Fresh(const std::string& name) {
 CheckpointContents Contents(int64_t step) {
   const auto value = static_cast<float>(step);
   return {.step = step,
-          .tensors = {{"model.w", at::arange(12, at::kFloat).view({3, 4}) + value},
+          .tensors = {{"model.w", at::arange(12, at::kFloat).view({3, 4}).add(value)},
                       {"optimizer.exp_avg.w", at::full({3, 4}, value)},
                       {"model.bf16", at::full({5}, value).to(at::kBFloat16)},
                       {"model.scalar", at::full({}, step, at::kLong)}},
@@ -98,8 +98,9 @@ TEST(Store, LatestIsTheNewestCommitted) {
   ASSERT_TRUE(MakeDirectories(dir + "/step-x").ok());
   ASSERT_TRUE(WriteFileAtomically(dir + "/step-400", "a file").ok());
   EXPECT_EQ(FindLatest(dir)->step, 100);
+  const std::vector<StoredStep> stored = ListCheckpoints(dir).value();
   std::vector<int64_t> steps;
-  for (const StoredStep& step : ListCheckpoints(dir).value()) steps.push_back(step.step);
+  for (const StoredStep& step : stored) steps.push_back(step.step);
   EXPECT_EQ(steps, (std::vector<int64_t>{5, 20, 100}));
   EXPECT_TRUE(absl::IsFailedPrecondition(OpenCheckpoint(dir + "/step-200").status()));
   EXPECT_TRUE(absl::IsNotFound(OpenCheckpoint(dir + "/step-1").status()));
