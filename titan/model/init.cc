@@ -129,15 +129,15 @@ TITAN_INLINE void DrawGroup(uint64_t seed, uint64_t name, int64_t group, const S
   }
 }
 
-// e^-x for 0 <= x <= 64, by squaring a Taylor series ten times.
+// e^-x for 0 <= x <= 64, by squaring a Taylor series six times.
 double ExpOfMinus(double x) {
-  const double y = -x / 1024.0;
+  const double y = -x / 64.0;
   double sum = 1.0, term = 1.0;
-  for (int k = 1; k <= 12; ++k) {
+  for (int k = 1; k <= 24; ++k) {
     term *= y / k;
     sum += term;
   }
-  for (int i = 0; i < 10; ++i) sum *= sum;
+  for (int i = 0; i < 6; ++i) sum *= sum;
   return sum;
 }
 
