@@ -23,11 +23,11 @@ struct Axis {
   double At(double value) const { return start + size * (value - low) / (high - low); }
 };
 
-// Short, and distinct for ticks that are `spacing` apart.
-std::string TickLabel(double value, double spacing) {
-  const double size = std::max(std::abs(value), spacing);
+// Short, and distinct for ticks that are `spacing` apart; in one notation on an axis whose `largest` value is given.
+std::string TickLabel(double value, double spacing, double largest) {
   if (value == 0) return "0";
-  if (size < 1e-3) return absl::StrFormat("%.1e", value);
+  if (largest < 0.01) return absl::StrFormat("%.1e", value);
+  const double size = std::max(std::abs(value), spacing);
   if (size >= 1e4) return absl::StrFormat("%.4g%s", value / (size >= 1e6 ? 1e6 : 1e3), size >= 1e6 ? "M" : "k");
   const int digits = std::clamp(static_cast<int>(std::ceil(-std::log10(spacing) - 1e-9)), 0, 6);
   return absl::StrFormat("%.*f", digits, value);
@@ -94,14 +94,14 @@ std::string Grid(const ChartOptions& options, const Axis& x, const Axis& y) {
     absl::StrAppendFormat(&svg, "<line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>", kLeft, right,
                           y.At(value), y.At(value));
     absl::StrAppendFormat(&svg, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%s</text>\n", kLeft - 8,
-                          y.At(value) + 4, TickLabel(value, spacing));
+                          y.At(value) + 4, TickLabel(value, spacing, std::max(std::abs(y.low), std::abs(y.high))));
   }
   const std::vector<double> steps = AxisTicks(x.low, x.high, std::max(3, static_cast<int>(options.width / 110)));
   const double step_spacing = steps.size() > 1 ? steps[1] - steps[0] : 1;
   for (const double step : steps) {
     if (step != std::round(step)) continue;
     absl::StrAppendFormat(&svg, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%s</text>\n", x.At(step),
-                          options.height - 6, TickLabel(step, step_spacing));
+                          options.height - 6, TickLabel(step, step_spacing, x.high));
   }
   return svg;
 }
