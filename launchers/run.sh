@@ -20,7 +20,7 @@ if [ ! -d "$bundle/lib" ]; then
       2>/dev/null)/lib || torch_lib=
   fi
   if [ ! -e "$torch_lib/libtorch_cpu.so" ]; then
-    echo "run: this bundle is thin, and there is no libtorch_cpu.so in '$torch_lib'." >&2
+    echo "run: this bundle is thin, and there is no libtorch_cpu.so in ${torch_lib:-a torch that python3 knows}." >&2
     echo "run: name the torch/lib folder of the torch wheel with --torch_lib, or use the full bundle." >&2
     exit 2
   fi

@@ -46,7 +46,7 @@ expect "the wheel that python3 finds" "path=$PWD/site/torch/lib:"
 
 output=$("thin one/run" --torch_lib /nowhere 2>&1)
 status=$?
-expect "a wrong folder" "no libtorch_cpu.so in '/nowhere'"
+expect "a wrong folder" "no libtorch_cpu.so in /nowhere"
 expect "what to do" "or use the full bundle"
 if [[ $status != 2 ]]; then
   echo "FAILED: exit code $status, not 2"

@@ -7,6 +7,7 @@ BundleInfo = provider(fields = {
     "digest": "A file with the sha256 of `manifest`.",
     "entries": "dict: path in the bundle to File, MANIFEST left out.",
     "manifest": "The file MANIFEST.",
+    "repositories": "list: names of the repositories that its data came from.",
     "source_list": "The file sources.txt.",
 })
 
@@ -125,6 +126,11 @@ def _bundle_files_impl(ctx):
             digest = digest,
             entries = entries,
             manifest = manifest,
+            repositories = depset(transitive = [
+                target[SourcesInfo].repositories
+                for target in ctx.attr.corpora
+                if SourcesInfo in target
+            ]).to_list(),
             source_list = source_list,
         ),
     ]
@@ -134,7 +140,7 @@ bundle_files = rule(
     doc = "The files of a bundle, with MANIFEST and data.json, before anything is copied.",
     attrs = {
         "config": attr.label(providers = [ConfigInfo], mandatory = True),
-        "corpora": attr.label_keyed_string_dict(allow_files = True),
+        "corpora": attr.label_keyed_string_dict(allow_files = True, aspects = [sources_aspect]),
         "plan": attr.label(providers = [PlanInfo], mandatory = True),
         "stripped_trainer": attr.label(allow_single_file = True, mandatory = True),
         "tokenizer": attr.label(allow_single_file = True),
@@ -175,7 +181,7 @@ def _bundle_tar_impl(ctx):
     tar = ctx.actions.declare_file(ctx.label.name + ".tar")
     provenance = ctx.actions.declare_file(ctx.label.name + ".provenance.json")
     definition = ctx.actions.declare_file(ctx.label.name + ".definition.json")
-    ctx.actions.write(definition, build_definition(ctx.label, ctx.attr.cuda))
+    ctx.actions.write(definition, build_definition(ctx.label, ctx.attr.cuda, info.repositories))
 
     flags = ctx.actions.args()
     flags.add("tar")
