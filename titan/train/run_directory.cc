@@ -83,11 +83,11 @@ absl::StatusOr<RunDirectory> PlanRunDirectory(const std::string& out, Resume res
     directory.has_aborted_session = true;
     return directory;
   }
-  return absl::InvalidArgumentError(
-      absl::StrCat(out, " already holds a run, which is not overwritten. ",
-                   config.enable() ? "It has no complete checkpoint of this experiment to continue from"
-                                   : "It cannot be continued, since checkpoint.enable is false",
-                   resume == Resume::kNever ? " (--resume never)" : "", ". Choose another --out, or delete it first"));
+  const char* reason = resume == Resume::kNever ? "--resume never does not continue it"
+                       : config.enable()        ? "It has no complete checkpoint to continue from"
+                                                : "It cannot be continued, since checkpoint.enable is false";
+  return absl::InvalidArgumentError(absl::StrCat(out, " already holds a run, which is not overwritten. ", reason,
+                                                 ". Choose another --out, or delete it first"));
 }
 
 absl::Status MoveAside(const RunDirectory& directory, const config::Checkpoint& config) {
