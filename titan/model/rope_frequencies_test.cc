@@ -31,8 +31,9 @@ TEST(RopeFrequenciesTest, Llama3Scaling) {
   rope.set_scaling_type(config::Rope::SCALING_TYPE_LLAMA3);
   const std::vector<double> frequencies = RopeFrequencies(rope, 8);
   EXPECT_NEAR(frequencies[0], 1, 1e-15);
-  // 64 / 62.8319 = 1.018592 turns: (1.018592 - 1) / 3 = 0.00619728 of it is kept.
-  EXPECT_NEAR(frequencies[1], 0.1 * ((1 - 0.0061972878) / 8 + 0.0061972878), 1e-10);
+  // 64 / 62.8319 = 1.018592 turns: (1.018592 - 1) / 3 = 0.006197 of it is kept.
+  const double kept = (64 * 0.1 / (2 * M_PI) - 1) / 3;
+  EXPECT_NEAR(frequencies[1], 0.1 * ((1 - kept) / 8 + kept), 1e-15);
   EXPECT_NEAR(frequencies[2], 0.01 / 8, 1e-15);
   EXPECT_NEAR(frequencies[3], 0.001 / 8, 1e-15);
 }
