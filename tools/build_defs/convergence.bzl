@@ -63,7 +63,7 @@ def convergence_targets(name, files, settings, **kwargs):
         tolerance = settings.tolerance,
         **kwargs
     )
-    _convergence_test(name = name + ".convergence_test", golden = settings.golden, size = "medium", **attrs)
+    _convergence_test(name = name + ".convergence_test", golden = settings.golden, size = "medium", timeout = "long", **attrs)
     _update_golden(
         name = name + ".update_golden",
         golden_path = "%s/%s" % (native.package_name(), settings.golden),
