@@ -33,6 +33,7 @@ constexpr char kExperiment[] = R"({
   "training": {"seq_len": 16, "local_batch_size": 1, "global_batch_size": 2, "steps": 600,
                "mixed_precision_param": "float32"},
   "optimizer": {"lr": 0.01},
+  "lr_scheduler": {"warmup_steps": 2},
   "checkpoint": {"enable": true, "interval": 50, "keep_latest_k": 2},
   "determinism": {"mode": "bitwise"}
 })";
