@@ -27,16 +27,21 @@ std::vector<at::Tensor> Leaves(const std::vector<at::Tensor>& tensors) {
   return leaves;
 }
 
+// Output of block `index`: the loss sum for the last one, else (B, S, D).
+at::Tensor Run(const Model& model, const Microbatch& microbatch, size_t index, const at::Tensor& input,
+               const std::vector<at::Tensor>& weights) {
+  const bool is_last = index + 1 == model.blocks().size();
+  return is_last ? model.head().ForwardLossSum(input, microbatch.labels, weights, microbatch.context)
+                 : model.blocks()[index]->Forward(input, weights, microbatch.context);
+}
+
 // Forward of block `index` with its graph recorded. `input` is not part of any graph.
 Tape Record(const Model& model, BlockParameters& parameters, const Microbatch& microbatch, size_t index,
             const at::Tensor& input) {
-  const bool is_first = index == 0;
-  const bool is_last = index + 1 == model.blocks().size();
   Tape tape;
-  tape.input = is_first ? input : Leaf(input);
+  tape.input = index == 0 ? input : Leaf(input);
   tape.weights = Leaves(parameters.Weights(index));
-  tape.output = is_last ? model.head().ForwardLossSum(tape.input, microbatch.labels, tape.weights, microbatch.context)
-                        : model.blocks()[index]->Forward(tape.input, tape.weights, microbatch.context);
+  tape.output = Run(model, microbatch, index, tape.input, tape.weights);
   return tape;
 }
 
@@ -79,7 +84,7 @@ at::Tensor ForwardBackward(const Model& model, BlockParameters& parameters, cons
     if (recompute[i]) {
       c10::AutoGradMode no_grad(false);
       tapes[i].input = x;
-      x = model.blocks()[i]->Forward(x, parameters.Weights(i), microbatch.context);
+      x = Run(model, microbatch, i, x, parameters.Weights(i));
     } else {
       tapes[i] = Record(model, parameters, microbatch, i, x);
       x = tapes[i].output.detach();

@@ -6,7 +6,6 @@
 #include <ATen/ops/cross_entropy_loss.h>
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/equal.h>
-#include <ATen/ops/matmul.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/tanh.h>
 #include <ATen/ops/zeros_like.h>
@@ -23,6 +22,11 @@ namespace {
 constexpr int64_t kVocab = 11;
 constexpr int64_t kDim = 4;
 
+// x (B, S, n), weight (n, m) -> (B, S, m).
+at::Tensor Product(const at::Tensor& x, const at::Tensor& weight) {
+  return at::mm(x.reshape({-1, x.size(2)}), weight).reshape({x.size(0), x.size(1), weight.size(1)});
+}
+
 class ToyEmbedding : public Block {
  public:
   ToyEmbedding() : Block({BlockKind::kEmbedding, "embedding", {}, {}}) {}
@@ -35,9 +39,7 @@ class ToyLayer : public Block {
  public:
   ToyLayer() : Block({BlockKind::kLayer, "layer", {}, {}}) {}
   at::Tensor Forward(const at::Tensor& x, absl::Span<const at::Tensor> weights, const BatchContext&) const override {
-    // Not at::matmul, which rounds differently with and without gradients.
-    const at::Tensor product = at::mm(x.reshape({-1, kDim}), weights[0]).view_as(x);
-    return x + at::tanh(product) * weights[1];
+    return x + at::tanh(Product(x, weights[0])) * weights[1];
   }
 };
 
@@ -46,7 +48,7 @@ class ToyHead : public HeadBlock {
  public:
   ToyHead() : HeadBlock({BlockKind::kHead, "head", {}, {"table"}}) {}
   at::Tensor Forward(const at::Tensor& x, absl::Span<const at::Tensor> weights, const BatchContext&) const override {
-    return at::matmul(x, weights[0].t());
+    return Product(x, weights[0].t());
   }
   at::Tensor ForwardLossSum(const at::Tensor& x, const at::Tensor& labels, absl::Span<const at::Tensor> weights,
                             const BatchContext& context) const override {
