@@ -1,5 +1,5 @@
 // What the strict reader knows of the Experiment beside its types: the rules of options.proto, names of enum values,
-// and what a misspelt name may have meant.
+// and which field a misspelt name may have meant.
 
 #ifndef TITAN_CONFIG_SCHEMA_H_
 #define TITAN_CONFIG_SCHEMA_H_
@@ -24,10 +24,6 @@ std::vector<std::string> FieldNames(const google::protobuf::Descriptor& type);
 
 // The names that a configuration can write for the enum. Those that no engine part honours yet only on request.
 std::vector<std::string> ValueNames(const google::protobuf::EnumDescriptor& type, bool with_unsupported);
-
-// The candidate that is nearest to `name` by edit distance (case and underscores count little), or "" when none is
-// near enough to be what was meant.
-std::string Nearest(std::string_view name, const std::vector<std::string>& candidates);
 
 // What to add to "unknown field" for `name` in `type`: "; did you mean weight_decay?", a field of that name in another
 // group of `root`, or else the list of known fields.

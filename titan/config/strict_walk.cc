@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "google/protobuf/descriptor.h"
+#include "titan/base/nearest.h"
 #include "titan/config/number_text.h"
 #include "titan/config/schema.h"
 
