@@ -2,7 +2,6 @@
 
 #include <cstdio>
 #include <filesystem>
-#include <iostream>
 #include <map>
 #include <string>
 #include <utility>
@@ -10,12 +9,13 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "titan/base/file.h"
+#include "titan/base/flags.h"
 #include "titan/base/status_macros.h"
+#include "titan/base/tool_main.h"
 #include "titan/checkpoint/hf.h"
 #include "titan/checkpoint/safetensors.h"
 #include "titan/checkpoint/store.h"
@@ -31,53 +31,25 @@ constexpr char kUsage[] = R"(usage: checkpoint COMMAND ARGUMENT...
   prune   DIR --keep_latest_k K       deletes all but the newest K steps, and what interrupted saves left
   to_hf   STEP DIR [--dtype float32|bfloat16|float16]    writes the model as a Hugging Face folder
   from_hf DIR OUT          writes OUT/step-0 with the model of a Hugging Face folder, for initial_load_path
-  to_file STEP FILE        writes all tensors of a step to one .safetensors file
-)";
+  to_file STEP FILE        writes all tensors of a step to one .safetensors file)";
 
 constexpr char kModelPrefix[] = "model.";
 
-// Exit codes.
-constexpr int kDone = 0;
-constexpr int kDamaged = 1;
-constexpr int kBadUsage = 2;
+// Reads a command line with `count` paths beside the flags; with one or more if `count` is kAnyNumber.
+constexpr size_t kAnyNumber = 0;
 
-struct Arguments {
-  std::vector<std::string> paths;            // absolute
-  std::map<std::string, std::string> flags;  // "dtype" -> "float32"
-};
-
-absl::StatusOr<Arguments> ParseArguments(int argc, char** argv) {
-  Arguments arguments;
-  for (int i = 2; i < argc; ++i) {
-    const std::string argument = argv[i];
-    if (!absl::StartsWith(argument, "--")) {
-      arguments.paths.push_back(UserPath(argument));
-      continue;
-    }
-    const size_t equals = argument.find('=');
-    if (equals != std::string::npos) {
-      arguments.flags[argument.substr(2, equals - 2)] = argument.substr(equals + 1);
-    } else if (i + 1 < argc) {
-      arguments.flags[argument.substr(2)] = argv[++i];
-    } else {
-      return absl::InvalidArgumentError(absl::StrCat(argument, ": a value is missing"));
-    }
+absl::StatusOr<std::vector<std::string>> ParsePaths(FlagParser flags, const std::vector<std::string>& arguments,
+                                                    size_t count) {
+  std::vector<std::string> paths;
+  flags.Positional(&paths);
+  TITAN_RETURN_IF_ERROR(flags.Parse(arguments));
+  if (count == kAnyNumber ? paths.empty() : paths.size() != count) {
+    const std::string expected = count == kAnyNumber ? "one or more" : absl::StrCat(count);
+    return absl::InvalidArgumentError(
+        absl::StrCat("expected ", expected, " path(s), got ", paths.size(), "; see --help"));
   }
-  return arguments;
-}
-
-// The value of the only flag that a command takes, or `fallback`.
-absl::StatusOr<std::string> OnlyFlag(const Arguments& arguments, const std::string& name, const std::string& fallback) {
-  for (const auto& [flag, value] : arguments.flags) {
-    if (flag != name) return absl::InvalidArgumentError(absl::StrCat("--", flag, ": unknown flag"));
-  }
-  const auto found = arguments.flags.find(name);
-  return found == arguments.flags.end() ? fallback : found->second;
-}
-
-absl::Status ExpectPaths(const Arguments& arguments, size_t count) {
-  if (arguments.paths.size() == count) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("expected ", count, " path(s), got ", arguments.paths.size()));
+  for (std::string& path : paths) path = UserPath(path);
+  return paths;
 }
 
 std::string ShapeText(const std::vector<int64_t>& shape) { return absl::StrCat("[", absl::StrJoin(shape, ", "), "]"); }
@@ -122,9 +94,9 @@ absl::StatusOr<std::vector<std::string>> StepsAt(const std::string& path) {
   return paths;
 }
 
-absl::Status Inspect(const Arguments& arguments) {
-  TITAN_RETURN_IF_ERROR(ExpectPaths(arguments, 1));
-  const std::string& path = arguments.paths[0];
+absl::Status Inspect(const std::vector<std::string>& arguments) {
+  TITAN_ASSIGN_OR_RETURN(const std::vector<std::string> paths, ParsePaths({}, arguments, 1));
+  const std::string& path = paths[0];
   if (std::filesystem::is_regular_file(path)) return InspectFile(path);
   TITAN_ASSIGN_OR_RETURN(const std::vector<std::string> steps, StepsAt(path));
   if (steps[0] == path) return InspectStep(path);
@@ -140,10 +112,10 @@ absl::Status Inspect(const Arguments& arguments) {
   return absl::OkStatus();
 }
 
-absl::Status Verify(const Arguments& arguments) {
-  if (arguments.paths.empty()) return absl::InvalidArgumentError("verify what?");
+absl::Status Verify(const std::vector<std::string>& arguments) {
+  TITAN_ASSIGN_OR_RETURN(const std::vector<std::string> paths, ParsePaths({}, arguments, kAnyNumber));
   std::vector<std::string> damage;
-  for (const std::string& path : arguments.paths) {
+  for (const std::string& path : paths) {
     TITAN_ASSIGN_OR_RETURN(const std::vector<std::string> steps, StepsAt(path));
     for (const std::string& step : steps) {
       const absl::StatusOr<Checkpoint> checkpoint = OpenCheckpoint(step);
@@ -158,29 +130,25 @@ absl::Status Verify(const Arguments& arguments) {
   return damage.empty() ? absl::OkStatus() : absl::DataLossError(absl::StrJoin(damage, "\n"));
 }
 
-absl::Status Prune(const Arguments& arguments) {
-  TITAN_RETURN_IF_ERROR(ExpectPaths(arguments, 1));
-  TITAN_ASSIGN_OR_RETURN(const std::string text, OnlyFlag(arguments, "keep_latest_k", ""));
+absl::Status Prune(const std::vector<std::string>& arguments) {
   int64_t keep = 0;
-  if (!absl::SimpleAtoi(text, &keep) || keep < 1) {
-    return absl::InvalidArgumentError("--keep_latest_k: expected a number from 1 on");
-  }
-  return PruneCheckpoints(arguments.paths[0], keep);
+  FlagParser flags;
+  flags.Number("keep_latest_k", "a number of steps", 1, &keep);
+  flags.Require({"keep_latest_k"});
+  TITAN_ASSIGN_OR_RETURN(const std::vector<std::string> paths, ParsePaths(std::move(flags), arguments, 1));
+  return PruneCheckpoints(paths[0], keep);
 }
 
-absl::Status ToHf(const Arguments& arguments) {
-  TITAN_RETURN_IF_ERROR(ExpectPaths(arguments, 2));
-  TITAN_ASSIGN_OR_RETURN(const std::string dtype, OnlyFlag(arguments, "dtype", "float32"));
-  const std::map<std::string, at::ScalarType> dtypes = {
-      {"float32", at::kFloat}, {"bfloat16", at::kBFloat16}, {"float16", at::kHalf}};
-  if (dtypes.count(dtype) == 0) {
-    return absl::InvalidArgumentError(absl::StrCat("--dtype: ", dtype, " is not float32, bfloat16 or float16"));
-  }
-  TITAN_ASSIGN_OR_RETURN(const Checkpoint checkpoint, OpenCheckpoint(arguments.paths[0]));
+absl::Status ToHf(const std::vector<std::string>& arguments) {
+  at::ScalarType dtype = at::kFloat;
+  FlagParser flags;
+  flags.Choice("dtype", {{"float32", at::kFloat}, {"bfloat16", at::kBFloat16}, {"float16", at::kHalf}}, &dtype);
+  TITAN_ASSIGN_OR_RETURN(const std::vector<std::string> paths, ParsePaths(std::move(flags), arguments, 2));
+  TITAN_ASSIGN_OR_RETURN(const Checkpoint checkpoint, OpenCheckpoint(paths[0]));
   config::Experiment experiment;
   if (!experiment.ParseFromString(checkpoint.experiment()) || !experiment.has_model()) {
     return absl::InvalidArgumentError(
-        absl::StrCat(arguments.paths[0], "/experiment.binpb: no Experiment; the model's shape is not known"));
+        absl::StrCat(paths[0], "/experiment.binpb: no Experiment; the model's shape is not known"));
   }
   NamedTensors parameters;
   for (const auto& [name, unused] : checkpoint.index().tensors) {
@@ -190,12 +158,12 @@ absl::Status ToHf(const Arguments& arguments) {
   }
   HfWriteOptions options;
   options.max_position_embeddings = experiment.training().seq_len();
-  return WriteHf(arguments.paths[1], experiment.model(), parameters, dtypes.at(dtype), options);
+  return WriteHf(paths[1], experiment.model(), parameters, dtype, options);
 }
 
-absl::Status FromHf(const Arguments& arguments) {
-  TITAN_RETURN_IF_ERROR(ExpectPaths(arguments, 2));
-  TITAN_ASSIGN_OR_RETURN(const HfCheckpoint checkpoint, OpenHf(arguments.paths[0]));
+absl::Status FromHf(const std::vector<std::string>& arguments) {
+  TITAN_ASSIGN_OR_RETURN(const std::vector<std::string> paths, ParsePaths({}, arguments, 2));
+  TITAN_ASSIGN_OR_RETURN(const HfCheckpoint checkpoint, OpenHf(paths[0]));
   CheckpointContents contents;
   for (const BlockSpec& block : checkpoint.spec().blocks) {
     for (const ParameterSpec& parameter : block.parameters) {
@@ -207,7 +175,7 @@ absl::Status FromHf(const Arguments& arguments) {
   *experiment.mutable_model() = checkpoint.model();
   contents.experiment = experiment.SerializeAsString();
   contents.state = "{}";
-  TITAN_ASSIGN_OR_RETURN(const std::string path, SaveCheckpoint(arguments.paths[1], contents));
+  TITAN_ASSIGN_OR_RETURN(const std::string path, SaveCheckpoint(paths[1], contents));
   absl::PrintF("%s\n", path);
   return absl::OkStatus();
 }
@@ -224,10 +192,10 @@ absl::Status WriteAllTensors(const Checkpoint& checkpoint, const std::string& pa
   return writer.Close();
 }
 
-absl::Status ToFile(const Arguments& arguments) {
-  TITAN_RETURN_IF_ERROR(ExpectPaths(arguments, 2));
-  TITAN_ASSIGN_OR_RETURN(const Checkpoint checkpoint, OpenCheckpoint(arguments.paths[0]));
-  const std::string& path = arguments.paths[1];
+absl::Status ToFile(const std::vector<std::string>& arguments) {
+  TITAN_ASSIGN_OR_RETURN(const std::vector<std::string> paths, ParsePaths({}, arguments, 2));
+  TITAN_ASSIGN_OR_RETURN(const Checkpoint checkpoint, OpenCheckpoint(paths[0]));
+  const std::string& path = paths[1];
   const std::string temporary = path + ".tmp";
   absl::Status status = WriteAllTensors(checkpoint, temporary);
   std::error_code error;
@@ -239,24 +207,17 @@ absl::Status ToFile(const Arguments& arguments) {
   return status;
 }
 
-int Run(int argc, char** argv) {
-  const std::map<std::string, absl::Status (*)(const Arguments&)> commands = {
-      {"inspect", Inspect}, {"verify", Verify},  {"prune", Prune},
-      {"to_hf", ToHf},      {"from_hf", FromHf}, {"to_file", ToFile},
-  };
-  const auto command = argc > 1 ? commands.find(argv[1]) : commands.end();
-  if (command == commands.end()) {
-    std::cerr << kUsage;
-    return kBadUsage;
-  }
-  const absl::StatusOr<Arguments> arguments = ParseArguments(argc, argv);
-  const absl::Status status = arguments.ok() ? command->second(*arguments) : arguments.status();
-  if (status.ok()) return kDone;
-  std::cerr << "checkpoint " << command->first << ": " << status.message() << "\n";
-  return absl::IsInvalidArgument(status) || absl::IsNotFound(status) ? kBadUsage : kDamaged;
+absl::Status Run(const std::vector<std::string>& arguments) {
+  return RunCommand({{"inspect", Inspect},
+                     {"verify", Verify},
+                     {"prune", Prune},
+                     {"to_hf", ToHf},
+                     {"from_hf", FromHf},
+                     {"to_file", ToFile}},
+                    arguments);
 }
 
 }  // namespace
 }  // namespace titan
 
-int main(int argc, char** argv) { return titan::Run(argc, argv); }
+int main(int argc, char** argv) { return titan::ToolMain("checkpoint", titan::kUsage, argc, argv, titan::Run); }

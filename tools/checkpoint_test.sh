@@ -31,7 +31,7 @@ expect 0 "" "$tool" to_hf run/step-0 out --dtype float32
 expect 0 "model.embed_tokens.weight" "$tool" inspect out/model.safetensors
 expect 0 "again/step-0" "$tool" from_hf out again
 cmp run/step-0/shard-00000.safetensors again/step-0/shard-00000.safetensors
-expect 1 "not an empty folder" "$tool" to_hf run/step-0 out
+expect 2 "not an empty folder" "$tool" to_hf run/step-0 out
 
 expect 0 "" "$tool" to_file run/step-0 all.safetensors
 expect 0 "model.norm.weight" "$tool" inspect all.safetensors
@@ -48,12 +48,12 @@ cp -r run/step-0 run/step-7.tmp
 mkdir run/step-5
 expect 0 "" "$tool" prune run --keep_latest_k 2
 [ ! -e run/step-7.tmp ] || fail "prune left run/step-7.tmp"
-expect 2 "keep_latest_k" "$tool" prune run
+expect 2 "keep_latest_k is missing" "$tool" prune run
 expect 2 "unknown flag" "$tool" prune run --keep 2
 expect 2 "no such" "$tool" verify missing
 expect 1 "no file COMMITTED" "$tool" verify run/step-5
 expect 2 "config.json" "$tool" from_hf run other
 expect 2 "usage" "$tool"
-expect 2 "usage" "$tool" unknown
+expect 2 "did you mean verify" "$tool" verfy run
 expect 2 "path" "$tool" to_hf run/step-0
 echo passed

@@ -8,12 +8,8 @@
 //
 // Exit code 2 for a configuration or command line that is wrong, 1 for a file that cannot be written.
 
-#include <functional>
 #include <iostream>
-#include <map>
-#include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -21,7 +17,9 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "titan/base/file.h"
+#include "titan/base/flags.h"
 #include "titan/base/status_macros.h"
+#include "titan/base/tool_main.h"
 #include "titan/config/diff.h"
 #include "titan/config/experiment.pb.h"
 #include "titan/config/reader.h"
@@ -43,63 +41,27 @@ Input flags:
   --jsonnet_source FILE   a Jsonnet file behind the JSON, for lines in messages; repeatable
   --set PATH=VALUE        an override, such as training.steps=20; repeatable)";
 
-struct CommandLine {
-  std::string command;
-  std::vector<std::string> inputs;  // positional
+// What `check` and `resolve` read.
+struct JsonInput {
   std::string json;
   std::string source_name;
-  std::string out;
-  std::string resolved_json;
   std::vector<std::string> jsonnet_sources;
   std::vector<std::string> overrides;
+
+  void Declare(FlagParser& flags) {
+    flags.Text("json", &json);
+    flags.Text("source_name", &source_name);
+    flags.List("jsonnet_source", &jsonnet_sources);
+    flags.List("set", &overrides);
+  }
 };
 
-absl::Status UsageError(std::string_view problem) {
-  return absl::InvalidArgumentError(absl::StrCat("experiment_config: ", problem, "\n", kUsage));
-}
-
-// Flags take their value as `--flag value` or `--flag=value`.
-absl::StatusOr<CommandLine> ParseCommandLine(const std::vector<std::string>& arguments) {
-  CommandLine line;
-  const std::map<std::string, std::function<void(std::string)>> flags = {
-      {"--json", [&](std::string value) { line.json = std::move(value); }},
-      {"--source_name", [&](std::string value) { line.source_name = std::move(value); }},
-      {"--out", [&](std::string value) { line.out = std::move(value); }},
-      {"--resolved_json", [&](std::string value) { line.resolved_json = std::move(value); }},
-      {"--jsonnet_source", [&](std::string value) { line.jsonnet_sources.push_back(std::move(value)); }},
-      {"--set", [&](std::string value) { line.overrides.push_back(std::move(value)); }},
-  };
-  if (arguments.empty()) return UsageError("no command");
-  line.command = arguments[0];
-  for (size_t i = 1; i < arguments.size(); ++i) {
-    const std::string& argument = arguments[i];
-    if (!absl::StartsWith(argument, "--")) {
-      line.inputs.push_back(argument);
-      continue;
-    }
-    const size_t equals = argument.find('=');
-    const auto flag = flags.find(argument.substr(0, equals));
-    if (flag == flags.end()) return UsageError(absl::StrCat(argument, ": no such flag"));
-    if (equals != std::string::npos) {
-      flag->second(argument.substr(equals + 1));
-    } else if (++i == arguments.size()) {
-      return UsageError(absl::StrCat(argument, " needs a value"));
-    } else {
-      flag->second(arguments[i]);
-    }
-  }
-  return line;
-}
-
-absl::StatusOr<config::Experiment> ReadJsonInput(const CommandLine& line) {
-  if (line.json.empty() || !line.inputs.empty()) {
-    return UsageError(absl::StrCat(line.command, " takes its configuration with --json"));
-  }
-  TITAN_ASSIGN_OR_RETURN(const std::string json, ReadFile(UserPath(line.json)));
+absl::StatusOr<config::Experiment> ReadJsonInput(const JsonInput& input) {
+  TITAN_ASSIGN_OR_RETURN(const std::string json, ReadFile(UserPath(input.json)));
   ReadOptions options;
-  options.source_name = line.source_name.empty() ? line.json : line.source_name;
-  options.overrides = line.overrides;
-  for (const std::string& path : line.jsonnet_sources) {
+  options.source_name = input.source_name.empty() ? input.json : input.source_name;
+  options.overrides = input.overrides;
+  for (const std::string& path : input.jsonnet_sources) {
     TITAN_ASSIGN_OR_RETURN(options.jsonnet_sources[path], ReadFile(UserPath(path)));
   }
   return ReadExperiment(json, options);
@@ -120,27 +82,50 @@ absl::StatusOr<config::Experiment> ReadAnyForm(const std::string& path) {
   return experiment;
 }
 
-absl::Status Check(const CommandLine& line) { return ReadJsonInput(line).status(); }
-
-absl::Status Resolve(const CommandLine& line) {
-  if (line.out.empty()) return UsageError("resolve needs --out");
-  TITAN_ASSIGN_OR_RETURN(const config::Experiment experiment, ReadJsonInput(line));
-  TITAN_RETURN_IF_ERROR(WriteFileAtomically(UserPath(line.out), CanonicalBytes(experiment)));
-  if (line.resolved_json.empty()) return absl::OkStatus();
-  return WriteFileAtomically(UserPath(line.resolved_json), ResolvedJson(experiment));
+absl::Status Check(const std::vector<std::string>& arguments) {
+  JsonInput input;
+  FlagParser flags;
+  input.Declare(flags);
+  flags.Require({"json"});
+  TITAN_RETURN_IF_ERROR(flags.Parse(arguments));
+  return ReadJsonInput(input).status();
 }
 
-absl::Status Print(const CommandLine& line) {
-  if (line.inputs.size() != 1) return UsageError("print takes one experiment");
-  TITAN_ASSIGN_OR_RETURN(const config::Experiment experiment, ReadAnyForm(line.inputs[0]));
+absl::Status Resolve(const std::vector<std::string>& arguments) {
+  JsonInput input;
+  std::string out, resolved_json;
+  FlagParser flags;
+  input.Declare(flags);
+  flags.Path("out", &out);
+  flags.Path("resolved_json", &resolved_json);
+  flags.Require({"json", "out"});
+  TITAN_RETURN_IF_ERROR(flags.Parse(arguments));
+
+  TITAN_ASSIGN_OR_RETURN(const config::Experiment experiment, ReadJsonInput(input));
+  TITAN_RETURN_IF_ERROR(WriteFileAtomically(out, CanonicalBytes(experiment)));
+  if (resolved_json.empty()) return absl::OkStatus();
+  return WriteFileAtomically(resolved_json, ResolvedJson(experiment));
+}
+
+absl::Status Print(const std::vector<std::string>& arguments) {
+  std::vector<std::string> inputs;
+  FlagParser flags;
+  flags.Positional(&inputs);
+  TITAN_RETURN_IF_ERROR(flags.Parse(arguments));
+  if (inputs.size() != 1) return absl::InvalidArgumentError("print takes one experiment; see --help");
+  TITAN_ASSIGN_OR_RETURN(const config::Experiment experiment, ReadAnyForm(inputs[0]));
   std::cout << ResolvedJson(experiment);
   return absl::OkStatus();
 }
 
-absl::Status PrintDiff(const CommandLine& line) {
-  if (line.inputs.size() != 2) return UsageError("diff takes two experiments");
-  TITAN_ASSIGN_OR_RETURN(const config::Experiment left, ReadAnyForm(line.inputs[0]));
-  TITAN_ASSIGN_OR_RETURN(const config::Experiment right, ReadAnyForm(line.inputs[1]));
+absl::Status PrintDiff(const std::vector<std::string>& arguments) {
+  std::vector<std::string> inputs;
+  FlagParser flags;
+  flags.Positional(&inputs);
+  TITAN_RETURN_IF_ERROR(flags.Parse(arguments));
+  if (inputs.size() != 2) return absl::InvalidArgumentError("diff takes two experiments; see --help");
+  TITAN_ASSIGN_OR_RETURN(const config::Experiment left, ReadAnyForm(inputs[0]));
+  TITAN_ASSIGN_OR_RETURN(const config::Experiment right, ReadAnyForm(inputs[1]));
   const std::vector<FieldDifference> differences = Diff(left, right);
   for (const FieldDifference& field : differences) {
     std::cout << field.path << ": " << field.left << " -> " << field.right << "\n";
@@ -149,32 +134,23 @@ absl::Status PrintDiff(const CommandLine& line) {
   return absl::OkStatus();
 }
 
-absl::Status WriteSchema(const CommandLine& line) {
-  if (line.out.empty()) return UsageError("schema needs --out");
-  return WriteFileAtomically(UserPath(line.out), SchemaJsonnet());
+absl::Status WriteSchema(const std::vector<std::string>& arguments) {
+  std::string out;
+  FlagParser flags;
+  flags.Path("out", &out);
+  flags.Require({"out"});
+  TITAN_RETURN_IF_ERROR(flags.Parse(arguments));
+  return WriteFileAtomically(out, SchemaJsonnet());
 }
 
 absl::Status Run(const std::vector<std::string>& arguments) {
-  TITAN_ASSIGN_OR_RETURN(const CommandLine line, ParseCommandLine(arguments));
-  if (line.command == "check") return Check(line);
-  if (line.command == "resolve") return Resolve(line);
-  if (line.command == "print") return Print(line);
-  if (line.command == "diff") return PrintDiff(line);
-  if (line.command == "schema") return WriteSchema(line);
-  return UsageError(absl::StrCat(line.command, ": no such command"));
-}
-
-// Input that is wrong or not there is the user's to fix; anything else is the machine's.
-int ExitCode(const absl::Status& status) {
-  if (status.ok()) return 0;
-  return absl::IsInvalidArgument(status) || absl::IsNotFound(status) ? 2 : 1;
+  return RunCommand(
+      {{"check", Check}, {"resolve", Resolve}, {"print", Print}, {"diff", PrintDiff}, {"schema", WriteSchema}},
+      arguments);
 }
 
 }  // namespace
 }  // namespace titan
 
-int main(int argc, char** argv) {
-  const absl::Status status = titan::Run({argv + 1, argv + argc});
-  if (!status.ok()) std::cerr << status.message() << "\n";
-  return titan::ExitCode(status);
-}
+// No name: the reader's messages begin with the file that they are about.
+int main(int argc, char** argv) { return titan::ToolMain("", titan::kUsage, argc, argv, titan::Run); }

@@ -6,18 +6,18 @@
 
 #include "titan/plan/plan.h"
 
-#include <functional>
 #include <iostream>
-#include <map>
 #include <string>
-#include <string_view>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "titan/base/file.h"
+#include "titan/base/flags.h"
 #include "titan/base/status_macros.h"
+#include "titan/base/tool_main.h"
 #include "titan/config/experiment.pb.h"
 
 namespace titan {
@@ -28,32 +28,6 @@ constexpr char kUsage[] =
   --experiment FILE  a resolved Experiment: `experiment_config resolve` and a bundle have it
   --name NAME        what the plan calls the experiment; the default is its description
 Without --text, --json, --html or --proto the text goes to standard output.)";
-
-absl::Status UsageError(std::string_view problem) {
-  return absl::InvalidArgumentError(absl::StrCat("plan: ", problem, "\n", kUsage));
-}
-
-using Flags = std::map<std::string, std::string>;
-
-// Flags take their value as `--flag value` or `--flag=value`.
-absl::StatusOr<Flags> ParseFlags(int argc, char** argv) {
-  Flags flags = {{"--experiment", ""}, {"--name", ""}, {"--text", ""}, {"--json", ""}, {"--html", ""}, {"--proto", ""}};
-  for (int i = 1; i < argc; ++i) {
-    const std::string argument = argv[i];
-    const size_t equals = argument.find('=');
-    const auto flag = flags.find(argument.substr(0, equals));
-    if (flag == flags.end()) return UsageError(absl::StrCat(argument, ": no such flag"));
-    if (equals != std::string::npos) {
-      flag->second = argument.substr(equals + 1);
-    } else if (++i == argc) {
-      return UsageError(absl::StrCat(argument, " needs a value"));
-    } else {
-      flag->second = argv[i];
-    }
-  }
-  if (flags["--experiment"].empty()) return UsageError("--experiment is missing");
-  return flags;
-}
 
 absl::StatusOr<plan::Plan> MakePlan(const std::string& path, std::string name) {
   TITAN_ASSIGN_OR_RETURN(const std::string bytes, ReadFile(UserPath(path)));
@@ -70,15 +44,27 @@ absl::StatusOr<plan::Plan> MakePlan(const std::string& path, std::string name) {
   return plan;
 }
 
-absl::Status Run(int argc, char** argv) {
-  TITAN_ASSIGN_OR_RETURN(Flags flags, ParseFlags(argc, argv));
-  TITAN_ASSIGN_OR_RETURN(const plan::Plan plan, MakePlan(flags["--experiment"], flags["--name"]));
-  const std::map<std::string, std::function<std::string(const plan::Plan&)>> forms = {
-      {"--text", PlanText}, {"--json", PlanJson}, {"--html", PlanHtml}, {"--proto", CanonicalBytes}};
+absl::Status Run(const std::vector<std::string>& arguments) {
+  std::string experiment, name;
+  struct Form {
+    const char* flag;
+    std::string (*make)(const plan::Plan&);
+    std::string file;
+  };
+  std::vector<Form> forms = {
+      {"text", PlanText, ""}, {"json", PlanJson, ""}, {"html", PlanHtml, ""}, {"proto", CanonicalBytes, ""}};
+  FlagParser flags;
+  flags.Text("experiment", &experiment);
+  flags.Text("name", &name);
+  for (Form& form : forms) flags.Path(form.flag, &form.file);
+  flags.Require({"experiment"});
+  TITAN_RETURN_IF_ERROR(flags.Parse(arguments));
+
+  TITAN_ASSIGN_OR_RETURN(const plan::Plan plan, MakePlan(experiment, name));
   bool written = false;
-  for (const auto& [flag, form] : forms) {
-    if (flags[flag].empty()) continue;
-    TITAN_RETURN_IF_ERROR(WriteFileAtomically(UserPath(flags[flag]), form(plan)));
+  for (const Form& form : forms) {
+    if (form.file.empty()) continue;
+    TITAN_RETURN_IF_ERROR(WriteFileAtomically(form.file, form.make(plan)));
     written = true;
   }
   if (!written) std::cout << PlanText(plan);
@@ -88,9 +74,4 @@ absl::Status Run(int argc, char** argv) {
 }  // namespace
 }  // namespace titan
 
-int main(int argc, char** argv) {
-  const absl::Status status = titan::Run(argc, argv);
-  if (status.ok()) return 0;
-  std::cerr << status.message() << "\n";
-  return absl::IsInvalidArgument(status) || absl::IsNotFound(status) ? 2 : 1;
-}
+int main(int argc, char** argv) { return titan::ToolMain("plan", titan::kUsage, argc, argv, titan::Run); }

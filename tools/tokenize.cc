@@ -5,8 +5,6 @@
 // there is one), `decoded`, and `decoded_skip_special` (without special tokens) of these ids.
 
 #include <fstream>
-#include <iostream>
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -14,7 +12,9 @@
 #include "absl/strings/str_cat.h"
 #include "nlohmann/json.hpp"
 #include "titan/base/file.h"
+#include "titan/base/flags.h"
 #include "titan/base/status_macros.h"
+#include "titan/base/tool_main.h"
 #include "titan/data/json.h"
 #include "titan/data/tokenizer.h"
 
@@ -22,22 +22,6 @@ namespace titan {
 namespace {
 
 constexpr char kUsage[] = "usage: tokenize --tokenizer tokenizer.json --in cases.jsonl --out out.jsonl";
-
-absl::StatusOr<std::map<std::string, std::string>> ParseFlags(int argc, char** argv) {
-  std::map<std::string, std::string> flags = {{"--tokenizer", ""}, {"--in", ""}, {"--out", ""}};
-  for (int i = 1; i < argc; ++i) {
-    std::string name = argv[i];
-    const size_t equals = name.find('=');
-    std::string value = equals == std::string::npos ? (i + 1 < argc ? argv[++i] : "") : name.substr(equals + 1);
-    name = name.substr(0, equals);
-    if (flags.count(name) == 0) return absl::InvalidArgumentError(absl::StrCat("unknown flag ", name, "\n", kUsage));
-    flags[name] = std::move(value);
-  }
-  for (const auto& [name, value] : flags) {
-    if (value.empty()) return absl::InvalidArgumentError(absl::StrCat(name, " is missing\n", kUsage));
-  }
-  return flags;
-}
 
 absl::StatusOr<std::vector<int64_t>> IdsOf(const Tokenizer& tokenizer, const nlohmann::json& line) {
   if (!Member(line, "text").is_null()) {
@@ -63,30 +47,32 @@ absl::StatusOr<nlohmann::json> Answer(const Tokenizer& tokenizer, const std::str
                          {"decoded_skip_special", tokenizer.Decode(ids, /*skip_special_tokens=*/true)}});
 }
 
-absl::Status Run(int argc, char** argv) {
-  TITAN_ASSIGN_OR_RETURN(auto flags, ParseFlags(argc, argv));
-  TITAN_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer, Tokenizer::Load(UserPath(flags["--tokenizer"])));
-  std::ifstream in(UserPath(flags["--in"]));
-  if (!in) return absl::NotFoundError(absl::StrCat("cannot read ", flags["--in"]));
+absl::Status Run(const std::vector<std::string>& arguments) {
+  std::string tokenizer_file, in_file, out_file;
+  FlagParser flags;
+  flags.Path("tokenizer", &tokenizer_file);
+  flags.Path("in", &in_file);
+  flags.Path("out", &out_file);
+  flags.Require({"tokenizer", "in", "out"});
+  TITAN_RETURN_IF_ERROR(flags.Parse(arguments));
+
+  TITAN_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer, Tokenizer::Load(tokenizer_file));
+  std::ifstream in(in_file);
+  if (!in) return absl::NotFoundError(absl::StrCat("cannot read ", in_file));
   std::string out;
   std::string line;
   for (int number = 1; std::getline(in, line); ++number) {
     if (line.empty()) continue;
     absl::StatusOr<nlohmann::json> answer = Answer(*tokenizer, line);
     if (!answer.ok()) {
-      return absl::Status(answer.status().code(),
-                          absl::StrCat(flags["--in"], ":", number, ": ", answer.status().message()));
+      return absl::Status(answer.status().code(), absl::StrCat(in_file, ":", number, ": ", answer.status().message()));
     }
     absl::StrAppend(&out, answer->dump(), "\n");
   }
-  return WriteFileAtomically(UserPath(flags["--out"]), out);
+  return WriteFileAtomically(out_file, out);
 }
 
 }  // namespace
 }  // namespace titan
 
-int main(int argc, char** argv) {
-  const absl::Status status = titan::Run(argc, argv);
-  if (!status.ok()) std::cerr << "tokenize: " << status.message() << "\n";
-  return status.ok() ? 0 : 2;
-}
+int main(int argc, char** argv) { return titan::ToolMain("tokenize", titan::kUsage, argc, argv, titan::Run); }

@@ -13,11 +13,11 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "tests/convergence/curve.h"
 #include "titan/base/file.h"
+#include "titan/base/flags.h"
 #include "titan/base/status_macros.h"
 #include "titan/config/experiment.pb.h"
 #include "titan/config/reader.h"
@@ -41,29 +41,18 @@ struct Arguments {
 
 absl::StatusOr<Arguments> Parse(const std::vector<std::string>& arguments) {
   Arguments parsed;
-  for (const std::string& argument : arguments) {
-    const size_t equals = argument.find('=');
-    const std::string name = argument.substr(0, equals);
-    const std::string value = equals == std::string::npos ? "" : argument.substr(equals + 1);
-    bool understood = true;
-    if (name == "--bundle") {
-      parsed.bundle = value;
-    } else if (name == "--golden") {
-      parsed.golden = value;
-    } else if (name == "--steps") {
-      understood = absl::SimpleAtoi(value, &parsed.steps);
-    } else if (name == "--tolerance") {
-      understood = absl::SimpleAtod(value, &parsed.tolerance);
-    } else if (name == "--set") {
-      parsed.overrides.push_back(value);
-    } else {
-      understood = argument == "--update";
-      parsed.update |= understood;
-    }
-    if (!understood) return absl::InvalidArgumentError(absl::StrCat("cannot understand ", argument));
-  }
-  if (parsed.bundle.empty() || parsed.golden.empty() || parsed.steps < 2 || parsed.tolerance <= 0) {
-    return absl::InvalidArgumentError("--bundle, --golden, --steps of at least 2 and --tolerance are needed");
+  std::string tolerance;
+  FlagParser flags;
+  flags.Text("bundle", &parsed.bundle);
+  flags.Text("golden", &parsed.golden);
+  flags.Number("steps", "a number of steps", 2, &parsed.steps);
+  flags.Text("tolerance", &tolerance);
+  flags.List("set", &parsed.overrides);
+  flags.Switch("update", &parsed.update);
+  flags.Require({"bundle", "golden", "steps", "tolerance"});
+  TITAN_RETURN_IF_ERROR(flags.Parse(arguments));
+  if (!absl::SimpleAtod(tolerance, &parsed.tolerance) || parsed.tolerance <= 0) {
+    return absl::InvalidArgumentError(absl::StrCat("--tolerance ", tolerance, ": takes a number above 0"));
   }
   parsed.overrides.push_back(absl::StrCat("training.steps=", parsed.steps));
   return parsed;

@@ -11,10 +11,10 @@
 #include <vector>
 
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "nlohmann/json.hpp"
 #include "titan/base/file.h"
+#include "titan/base/flags.h"
 #include "titan/base/quantities.h"
 #include "titan/base/status_macros.h"
 #include "titan/config/experiment.pb.h"
@@ -55,29 +55,19 @@ struct Arguments {
 
 absl::StatusOr<Arguments> Parse(const std::vector<std::string>& words) {
   Arguments arguments;
-  for (size_t i = 0; i < words.size(); ++i) {
-    const size_t equals = words[i].find('=');
-    const std::string flag = words[i].substr(0, equals);
-    if (words[i] == "--synthetic") {
-      arguments.synthetic = true;
-    } else if (!absl::StartsWith(flag, "--") && arguments.experiment.empty()) {
-      arguments.experiment = UserPath(words[i]);
-    } else if (flag == "--steps" || flag == "--warmup" || flag == "--set") {
-      if (equals == std::string::npos && i + 1 == words.size()) {
-        return absl::InvalidArgumentError(absl::StrCat(flag, " needs a value"));
-      }
-      const std::string value = equals == std::string::npos ? words[++i] : words[i].substr(equals + 1);
-      int64_t& number = flag == "--steps" ? arguments.steps : arguments.warmup;
-      if (flag == "--set") {
-        arguments.overrides.push_back(value);
-      } else if (!absl::SimpleAtoi(value, &number) || number < 1) {
-        return absl::InvalidArgumentError(absl::StrCat(flag, " ", value, ": takes a number of steps, 1 or more"));
-      }
-    } else {
-      return absl::InvalidArgumentError(absl::StrCat("unknown argument \"", words[i], "\""));
-    }
+  std::vector<std::string> experiments;
+  FlagParser flags;
+  flags.Positional(&experiments);
+  flags.List("set", &arguments.overrides);
+  flags.Number("steps", "a number of steps", 1, &arguments.steps);
+  flags.Number("warmup", "a number of steps", 1, &arguments.warmup);
+  flags.Switch("synthetic", &arguments.synthetic);
+  TITAN_RETURN_IF_ERROR(flags.Parse(words));
+  if (experiments.size() != 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("expected one experiment, got ", experiments.size(), "; see --help"));
   }
-  if (arguments.experiment.empty()) return absl::InvalidArgumentError("the experiment is missing");
+  arguments.experiment = UserPath(experiments[0]);
   return arguments;
 }
 
@@ -182,7 +172,7 @@ absl::Status Run(const Arguments& arguments, Clock::time_point start) {
 int Main(const std::vector<std::string>& words) {
   const auto start = Clock::now();
   KeepFreedMemory();
-  if (words.empty() || words[0] == "--help" || words[0] == "-h") {
+  if (words.empty() || WantsHelp(words)) {
     std::cout << kUsage;
     return words.empty() ? 2 : 0;
   }
