@@ -95,7 +95,7 @@ std::string RunPanel(const RunRecord& record) {
   const RunSession& session = record.session;
   std::vector<HtmlSetting> settings;
   for (const auto& [name, value] : record.facts) settings.push_back({name, value});
-  settings.push_back({"digest", session.digest});
+  settings.push_back({"run id", session.digest});
   settings.push_back({"overrides", session.overrides.empty() ? "none" : absl::StrJoin(session.overrides, " ")});
   settings.push_back({"command", absl::StrJoin(session.command, " ")});
   settings.push_back({"host", absl::StrCat(session.host, ", process ", session.pid)});

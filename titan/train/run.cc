@@ -106,7 +106,7 @@ absl::Status Run::PrepareDirectory() {
   TITAN_RETURN_IF_ERROR(MakeDirectories(Path("logs")));
   TITAN_RETURN_IF_ERROR(ContinueRunRecord(Path("run.json"), record_));
   record_.versions["torch"] = TORCH_VERSION;
-  for (const auto& [label, value] : DescribeRun(inputs_)) record_.facts[label] = value;
+  for (const auto& [label, value] : RunFacts(inputs_)) record_.facts[label] = value;
   record_.experiment_json = ResolvedJson(experiment_);
   if (!inputs_.directory.checkpoint.empty()) record_.session.resumed_from_step = inputs_.directory.checkpoint_step;
   return WriteRunRecord(Path("run.json"), record_);

@@ -70,7 +70,7 @@ absl::StatusOr<RunInputs> ReadRunInputs(const TrainerFlags& flags) {
   return inputs;
 }
 
-std::vector<std::pair<std::string, std::string>> DescribeRun(const RunInputs& inputs) {
+std::vector<std::pair<std::string, std::string>> RunFacts(const RunInputs& inputs) {
   const config::Training& training = inputs.experiment->training();
   const bool bfloat16 = training.mixed_precision_param() == config::Training::DTYPE_BFLOAT16;
   const bool bitwise = inputs.experiment->determinism().mode() == config::Determinism::MODE_BITWISE;
@@ -86,9 +86,14 @@ std::vector<std::pair<std::string, std::string>> DescribeRun(const RunInputs& in
       {"device", DescribeDevice(inputs.experiment->cluster())},
       {"precision", absl::StrCat(bfloat16 ? "bfloat16" : "float32", " compute, float32 parameters",
                                  bitwise ? ", bitwise reproducible" : "")},
-      {"run id", inputs.run_id},
       {"output", inputs.directory.path},
   };
+}
+
+std::vector<std::pair<std::string, std::string>> DescribeRun(const RunInputs& inputs) {
+  std::vector<std::pair<std::string, std::string>> lines = RunFacts(inputs);
+  lines.emplace_back("run id", inputs.run_id);
+  return lines;
 }
 
 }  // namespace titan

@@ -32,7 +32,10 @@ struct RunInputs {
 // that is wrong with the experiment.
 absl::StatusOr<RunInputs> ReadRunInputs(const TrainerFlags& flags);
 
-// "label", "value" pairs that tell a person what runs.
+// "label", "value" pairs that tell a person what runs, and where its output goes.
+std::vector<std::pair<std::string, std::string>> RunFacts(const RunInputs& inputs);
+
+// The same with the run id: the head of a log.
 std::vector<std::pair<std::string, std::string>> DescribeRun(const RunInputs& inputs);
 
 }  // namespace titan
