@@ -1,6 +1,7 @@
 #include "titan/data/loader.h"
 
 #include <deque>
+#include <new>
 #include <thread>
 #include <utility>
 
@@ -101,13 +102,25 @@ class PrefetchingLoader : public Loader {
   // The thread's body. Only it uses packer_ while it runs.
   void Prefetch() {
     while (true) {
-      Prepared next = {MakeBatch(), packer_.position()};
+      absl::StatusOr<Batch> batch = MakeBatchOrSayWhyNot();
+      Prepared next = {std::move(batch), packer_.position()};
       const bool is_last = !next.batch.ok();
       absl::MutexLock lock(mutex_);
       mutex_.Await(absl::Condition(this, &PrefetchingLoader::HasRoomOrStops));
       if (stopping_) return;
       ready_.push_back(std::move(next));
       if (is_last) return;
+    }
+  }
+
+  // An exception must not leave the thread.
+  absl::StatusOr<Batch> MakeBatchOrSayWhyNot() {
+    try {
+      return MakeBatch();
+    } catch (const std::bad_alloc&) {
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "out of memory for the next batch: ", rows_, " x ", seq_len_,
+          " tokens of 24 bytes. Lower training.global_batch_size, training.seq_len or data.num_prefetch_batches."));
     }
   }
 

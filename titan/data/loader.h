@@ -52,7 +52,8 @@ class Loader {
   static absl::StatusOr<std::unique_ptr<Loader>> Create(const config::Experiment& experiment, const DataFiles& files);
 
   // The global batch of the next step: training.global_batch_size rows (local_batch_size when that is -1).
-  // OutOfRange when the corpus has ended and data.repeat is false.
+  // OutOfRange when the corpus has ended and data.repeat is false, ResourceExhausted when memory does not hold the
+  // batch.
   virtual absl::StatusOr<Batch> Next() = 0;
 
   // What Restore needs to continue exactly after the last batch that Next returned: a small JSON object.

@@ -257,5 +257,16 @@ TEST(Batch, Slices) {
   EXPECT_EQ(slice.valid_tokens, 2);
 }
 
+#ifndef __SANITIZE_ADDRESS__  // which ends the process instead
+TEST(Loader, SaysThatMemoryDoesNotHoldTheBatch) {
+  Input setup = JsonlInput();
+  setup.experiment.mutable_training()->set_global_batch_size(int64_t{1} << 20);
+  setup.experiment.mutable_training()->set_seq_len(int64_t{1} << 24);  // 2^47 bytes: more than addresses
+  const absl::Status status = MakeLoader(setup)->Next().status();
+  EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
+  EXPECT_NE(status.message().find("1048576 x 16777216 tokens"), std::string::npos) << status;
+}
+#endif
+
 }  // namespace
 }  // namespace titan
