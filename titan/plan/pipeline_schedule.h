@@ -81,7 +81,8 @@ absl::StatusOr<PipelineSchedule> MakePipelineSchedule(PipelineScheduleKind kind,
 // "2F0": stage, letter (F forward, B backward, I input gradients, W weight gradients), microbatch. torch's notation.
 std::string ToString(const PipelineAction& action);
 
-// torch's compute-only CSV: a line per rank, a cell per action, cells may be empty (idle). The placement of the stages
+// torch's compute-only CSV: a line per rank, a cell per action, cells may be empty (idle); "(0F1;3B0)OVERLAP_F_B" is
+// read as 0F1,3B0. The placement of the stages
 // follows from the file. Only the cells are checked here (InvalidArgument names line and cell, both from 1), not
 // whether they make a schedule: that is CheckPipelineSchedule's.
 absl::StatusOr<PipelineSchedule> ParsePipelineScheduleCsv(std::string_view text, int64_t ranks, int64_t stages,

@@ -1,13 +1,16 @@
 // torch's CSV form of a schedule.
 
 #include <optional>
-#include <utility>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "titan/base/status_macros.h"
 #include "titan/plan/pipeline_schedule.h"
 
@@ -35,13 +38,13 @@ bool ParseIndex(std::string_view digits, int64_t* index) {
          absl::SimpleAtoi(digits, index);
 }
 
-// What is wrong with the cell, or the action.
-absl::StatusOr<PipelineAction> ParseCell(std::string_view cell, const PipelineSchedule& schedule) {
-  const size_t letter = cell.find_first_not_of("0123456789");
+// Without line and cell in the error.
+absl::StatusOr<PipelineAction> ParseAction(std::string_view text, const PipelineSchedule& schedule) {
+  const size_t letter = text.find_first_not_of("0123456789");
   PipelineAction action;
-  const std::optional<PipelineOp> op = letter == std::string_view::npos ? std::nullopt : OpOf(cell[letter]);
-  if (!op || !ParseIndex(cell.substr(0, letter), &action.stage) ||
-      !ParseIndex(cell.substr(letter + 1), &action.microbatch)) {
+  const std::optional<PipelineOp> op = letter == std::string_view::npos ? std::nullopt : OpOf(text[letter]);
+  if (!op || !ParseIndex(text.substr(0, letter), &action.stage) ||
+      !ParseIndex(text.substr(letter + 1), &action.microbatch)) {
     return absl::InvalidArgumentError(
         "not an action; write stage, letter and microbatch, such as 0F1, with F forward, B backward, I its input "
         "gradients alone or W its weight gradients alone. Messages (SEND, RECV) are implied and cannot be given");
@@ -59,25 +62,33 @@ absl::StatusOr<PipelineAction> ParseCell(std::string_view cell, const PipelineSc
   return action;
 }
 
+// The actions of a cell: one, or the two of torch's "(0F1;3B0)OVERLAP_F_B", which run one behind the other here.
+std::vector<std::string_view> ActionsIn(std::string_view cell) {
+  if (cell.empty()) return {};
+  std::string_view pair = cell;
+  if (!absl::ConsumePrefix(&pair, "(") || !absl::ConsumeSuffix(&pair, ")OVERLAP_F_B")) return {cell};
+  return absl::StrSplit(pair, ';');
+}
+
 absl::Status AddLine(std::string_view line, int64_t rank, PipelineSchedule& schedule) {
   int64_t column = 0;
   for (std::string_view cell : absl::StrSplit(line, ',')) {
     ++column;
-    cell = absl::StripAsciiWhitespace(cell);
-    if (cell.empty()) continue;
-    const auto refuse = [&](std::string_view problem) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("pipeline schedule CSV, line ", rank + 1, ", cell ", column, ": \"", cell, "\": ", problem));
-    };
-    const absl::StatusOr<PipelineAction> action = ParseCell(cell, schedule);
-    if (!action.ok()) return refuse(action.status().message());
-    int64_t& owner = schedule.rank_of_stage[action->stage];
-    if (owner >= 0 && owner != rank) {
-      return refuse(absl::StrCat("stage ", action->stage, " is already on line ", owner + 1,
-                                 "; all actions of a stage belong on the line of one rank"));
+    for (const std::string_view text : ActionsIn(absl::StripAsciiWhitespace(cell))) {
+      const auto refuse = [&](std::string_view problem) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("pipeline schedule CSV, line ", rank + 1, ", cell ", column, ": \"", text, "\": ", problem));
+      };
+      const absl::StatusOr<PipelineAction> action = ParseAction(text, schedule);
+      if (!action.ok()) return refuse(action.status().message());
+      int64_t& owner = schedule.rank_of_stage[action->stage];
+      if (owner >= 0 && owner != rank) {
+        return refuse(absl::StrCat("stage ", action->stage, " is already on line ", owner + 1,
+                                   "; all actions of a stage belong on the line of one rank"));
+      }
+      owner = rank;
+      schedule.actions[rank].push_back(*action);
     }
-    owner = rank;
-    schedule.actions[rank].push_back(*action);
   }
   return absl::OkStatus();
 }

@@ -33,6 +33,14 @@ TEST(PipelineScheduleCsvTest, EmptyCellsSpacesAndLineEndsOfAnyKind) {
   EXPECT_TRUE(CheckPipelineSchedule(schedule).ok());
 }
 
+TEST(PipelineScheduleCsvTest, TorchsOverlappedPairsAreTwoActions) {
+  const std::string_view text = "0F0,(0F1;1B0)OVERLAP_F_B,0B0,1B1,0B1";
+  const std::string problem = Problem("0F0,(0F1;1X0)OVERLAP_F_B,0B0", 1, 2, 2);
+  EXPECT_THAT(problem, HasSubstr("line 1, cell 2: \"1X0\": not an action"));
+  EXPECT_EQ(ToCsv(ParsePipelineScheduleCsv(text, 1, 2, 2).value()), "0F0,0F1,1B0,0B0,1B1,0B1\n");
+  EXPECT_THAT(Problem("(0F0)", 1, 1, 1), HasSubstr("\"(0F0)\": not an action"));
+}
+
 TEST(PipelineScheduleCsvTest, AnyPlacementThatTheFileHas) {
   const PipelineSchedule schedule = ParsePipelineScheduleCsv("1F0,1B0\n0F0,2F0,2B0,0B0", 2, 3, 1).value();
   EXPECT_THAT(schedule.rank_of_stage, ElementsAre(1, 0, 1));

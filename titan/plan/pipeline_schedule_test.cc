@@ -4,6 +4,7 @@
 #include <map>
 #include <tuple>
 
+#include "absl/strings/str_split.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -119,6 +120,26 @@ TEST(PipelineScheduleTest, LoopedBFS) {
   EXPECT_EQ(ToCsv(Make(PipelineScheduleKind::kLoopedBFS, 2, 4, 2)),
             "0F0,0F1,2F0,2F1,2B1,2B0,0B1,0B0\n"
             "1F0,1F1,3F0,3F1,3B1,3B0,1B1,1B0\n");
+}
+
+// The lines of ranks 1 and 3 are those of torch's own example of this size.
+TEST(PipelineScheduleTest, DualPipeVIsTorchs) {
+  const std::vector<std::string> lines = absl::StrSplit(ToCsv(Make(PipelineScheduleKind::kDualPipeV, 4, 8, 10)), '\n');
+  EXPECT_EQ(lines[1],
+            "1F0,1F1,1F2,1F3,1F4,6F0,1F5,6F1,6I0,6W0,6F2,6I1,6W1,6F3,1F6,6B2,6F4,1B0,1F7,6B3,6F5,1B1,1F8,6B4,6F6,1B2,"
+            "1F9,6B5,6F7,1B3,6B6,6F8,1B4,6B7,6F9,1B5,6B8,1B6,6I9,1I7,6W9,1I8,1W7,1I9,1W8,1W9");
+  EXPECT_EQ(lines[3],
+            "3F0,4F0,3F1,4F1,3F2,4F2,3F3,4F3,3F4,4B0,4F4,3B0,3F5,4B1,4F5,3B1,3F6,4B2,4F6,3B2,3F7,4B3,4F7,3B3,3F8,4B4,"
+            "4F8,3B4,3F9,4B5,4F9,3B5,4B6,3B6,4B7,3B7,4I8,3I8,4I9,3I9,4W8,3W8,4W9,3W9");
+}
+
+// Likewise.
+TEST(PipelineScheduleTest, InterleavedZeroBubbleIsTorchs) {
+  EXPECT_EQ(ToCsv(Make(PipelineScheduleKind::kInterleavedZeroBubble, 2, 4, 8)),
+            "0F0,0F1,2F0,2F1,2I0,2W0,0F2,2I1,2W1,0F3,0I0,0W0,2F2,0I1,0W1,2F3,2I2,2W2,0F4,2I3,2W3,0F5,0I2,0W2,2F4,0I3,"
+            "0W3,2F5,2I4,2W4,0F6,2I5,2W5,0F7,0I4,0W4,2F6,0I5,0W5,2F7,2I6,2W6,2I7,2W7,0I6,0W6,0I7,0W7\n"
+            "1F0,1F1,3F0,3I0,3F1,3I1,3W0,1F2,1I0,3W1,1F3,1I1,1W0,3F2,3I2,1W1,3F3,3I3,3W2,1F4,1I2,3W3,1F5,1I3,1W2,3F4,"
+            "3I4,1W3,3F5,3I5,3W4,1F6,1I4,3W5,1F7,1I5,1W4,3F6,3I6,1W5,3F7,3I7,3W6,1I6,3W7,1I7,1W6,1W7\n");
 }
 
 TEST(PipelineScheduleTest, PlacementIsALoopOrAV) {
