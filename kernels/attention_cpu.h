@@ -1,11 +1,11 @@
-// Attention of many short rows on the CPU: what attention.h does there when heads are small.
+// Attention of many short rows on the CPU: what attention.h does there.
 //
 //   AttentionOutput out = AttentionForwardCpu(q, k, v, first_key);
 //   AttentionGradients gradients = AttentionBackwardCpu(q, k, v, first_key, out, dout);
 //
 // LibTorch's flash attention calls a BLAS product per block of keys, which for heads of 16 or 32 elements costs more
-// than the product itself. Here a row of scores is computed at a time, from keys that were transposed once, and only
-// for the keys that the query sees.
+// than the product itself. Here the scores of a few queries are computed at a time, from keys that were packed once,
+// and only for the keys that the queries see.
 
 #ifndef TITAN_KERNELS_ATTENTION_CPU_H_
 #define TITAN_KERNELS_ATTENTION_CPU_H_
@@ -16,7 +16,7 @@ namespace titan {
 
 struct AttentionOutput {
   at::Tensor out;         // (B, S, H, d), contiguous
-  at::Tensor normalizer;  // (B, H, S): log of the sum of the exponentials of a row's scores
+  at::Tensor normalizer;  // (B, H, S): base-2 logarithm of the sum of the exponentials of a row's scores
 };
 
 struct AttentionGradients {

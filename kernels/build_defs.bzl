@@ -9,3 +9,20 @@ KERNEL_COPTS = [
     "-fno-trapping-math",
     "-fopenmp",
 ]
+
+# What a machine must have, by the names of kernels/simd.h; AVX2 and FMA are part of the last.
+SIMD_COPTS = {
+    "baseline": [],
+    "avx2": [
+        "-mavx2",
+        "-mfma",
+    ],
+    "avx512": [
+        "-mavx2",
+        "-mfma",
+        "-mavx512f",
+        "-mavx512bw",
+        "-mavx512dq",
+        "-mavx512vl",
+    ],
+}

@@ -32,6 +32,8 @@ namespace titan {
 template <typename T>
 using Accumulator = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
+enum class Isa { kBaseline, kAvx2, kAvx512 };
+
 namespace simd_internal {
 
 template <typename F>
@@ -44,8 +46,6 @@ __attribute__((target("avx2,fma"))) void CallAvx2(const F& f) {
   f();
 }
 
-enum class Isa { kBaseline, kAvx2, kAvx512 };
-
 inline Isa DetectIsa() {
   if (!__builtin_cpu_supports("fma") || !__builtin_cpu_supports("avx2")) return Isa::kBaseline;
   const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -55,16 +55,21 @@ inline Isa DetectIsa() {
 
 }  // namespace simd_internal
 
+// The widest instruction set that this machine has.
+inline Isa BestIsa() {
+  static const Isa isa = simd_internal::DetectIsa();
+  return isa;
+}
+
 // Calls f, compiled for the widest instruction set that this machine has.
 template <typename F>
 void WithBestSimd(const F& f) {
-  static const simd_internal::Isa isa = simd_internal::DetectIsa();
-  switch (isa) {
-    case simd_internal::Isa::kAvx512:
+  switch (BestIsa()) {
+    case Isa::kAvx512:
       return simd_internal::CallAvx512(f);
-    case simd_internal::Isa::kAvx2:
+    case Isa::kAvx2:
       return simd_internal::CallAvx2(f);
-    case simd_internal::Isa::kBaseline:
+    case Isa::kBaseline:
       return f();
   }
 }
