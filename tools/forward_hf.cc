@@ -15,8 +15,8 @@
 #include "titan/checkpoint/hf.h"
 #include "titan/config/experiment.pb.h"
 #include "titan/model/model.h"
-#include "titan/train/parameters.h"
-#include "titan/train/walk.h"
+#include "titan/parallel/parameters.h"
+#include "titan/parallel/walk.h"
 
 namespace titan {
 namespace {
@@ -101,13 +101,14 @@ absl::StatusOr<NamedTensors> ForwardHf(const std::string& hf_dir, const NamedTen
   TITAN_RETURN_IF_ERROR(CheckIds(tokens, "input_ids", checkpoint.model().vocab_size(), /*are_labels=*/false));
   TITAN_RETURN_IF_ERROR(CheckIds(labels, "labels", checkpoint.model().vocab_size(), /*are_labels=*/true));
   TITAN_ASSIGN_OR_RETURN(const std::unique_ptr<Model> model, Model::Create(checkpoint.model()));
+  const std::unique_ptr<ParallelGroups> groups = ParallelGroups::Single();
   TITAN_ASSIGN_OR_RETURN(
       const std::unique_ptr<Parameters> parameters,
-      Parameters::Create(model->spec(), {.dtype = options.dtype, .compute_dtype = options.dtype},
+      Parameters::Create(model->spec(), *groups, {.dtype = options.dtype, .compute_dtype = options.dtype},
                          [&](const ParameterSpec& spec) { return checkpoint.Load(spec.name, options.dtype); }));
 
   const Microbatch microbatch{
-      .tokens = tokens, .labels = labels, .context = model->MakeContext(positions, options.dtype)};
+      .tokens = tokens, .labels = labels, .context = model->MakeContext(positions, {.compute_dtype = options.dtype})};
   const int64_t valid_labels = labels.ne(-100).sum().item<int64_t>();
   if (valid_labels == 0) return absl::InvalidArgumentError("inputs: every label is -100, so that there is no loss");
 
@@ -115,14 +116,17 @@ absl::StatusOr<NamedTensors> ForwardHf(const std::string& hf_dir, const NamedTen
   std::vector<at::Tensor> hidden;
   out.emplace_back("logits", ForwardLogits(*model, *parameters, microbatch, options.hidden ? &hidden : nullptr));
   const double scale = 1.0 / static_cast<double>(valid_labels);
+  parameters->BeginStep(/*num_microbatches=*/1);
   const at::Tensor loss_sum = options.backward ? ForwardBackward(*model, *parameters, microbatch, scale,
                                                                  std::vector<bool>(model->blocks().size(), false))
                                                : ForwardLossSum(*model, *parameters, microbatch);
   out.emplace_back("loss", loss_sum.mul(scale).reshape({1}));
   for (size_t i = 0; i < hidden.size(); ++i) out.emplace_back(absl::StrCat("hidden.", i), hidden[i]);
   if (options.backward) {
-    for (size_t i = 0; i < parameters->names().size(); ++i) {
-      out.emplace_back(absl::StrCat("grad.", checkpoint.HfName(parameters->names()[i])), parameters->gradients()[i]);
+    parameters->FinishGradients();
+    for (const Parameters::Piece& piece : parameters->pieces()) {
+      out.emplace_back(absl::StrCat("grad.", checkpoint.HfName(piece.name)),
+                       parameters->View(piece, parameters->gradients()));
     }
   }
   return out;

@@ -16,18 +16,25 @@
 #include <vector>
 
 #include "absl/types/span.h"
+#include "titan/model/block_parallelism.h"
 #include "titan/plan/model_spec.h"
 
 namespace titan {
 
-// What all blocks of one forward pass share. B sequences of S tokens.
+class DeferredGradients;
+
+// What all blocks of one forward pass share. B sequences, of which this rank holds S tokens each.
 struct BatchContext {
   at::Tensor positions;  // (B, S) int64: place of each token in its document; restarts where a document does
+  at::Tensor rope_cos;   // (B, S, head_dim/2), of the accumulation dtype (fp32, or fp64 in fp64 runs)
+  at::Tensor rope_sin;   // likewise
   // Which keys a query sees, those of its document up to itself, in the two forms that kernels/attention.h wants.
+  // BlockParallelism::Attention reads them, and may keep them in another form.
   at::Tensor first_key;       // (B, S) int64: query i of row b sees the keys first_key[b][i] .. i
   at::Tensor attention_mask;  // (B, 1, S, S) bool; undefined on the CPU, and when every row is a single document
-  at::Tensor rope_cos;        // (B, S, head_dim/2), of the accumulation dtype (fp32, or fp64 in fp64 runs)
-  at::Tensor rope_sin;        // likewise
+  std::vector<at::Tensor> piece_masks;  // with context parallelism: see titan/parallel/context_parallel.h
+  const BlockParallelism* parallelism = &BlockParallelism::SingleRank();
+  DeferredGradients* deferred = nullptr;  // not null: where products of titan/model/linear.h may wait
 };
 
 class Block {

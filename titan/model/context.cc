@@ -28,20 +28,20 @@ at::Tensor DocumentCausalMask(const at::Tensor& first_key) {
 }
 
 BatchContext MakeDocumentContext(const at::Tensor& positions, const std::vector<double>& frequencies,
-                                 at::ScalarType compute_dtype) {
+                                 const ContextOptions& options) {
   TORCH_CHECK(positions.dim() == 2 && positions.scalar_type() == at::kLong,
               "positions must be int64 of shape (B, S), got ", positions.scalar_type(), " ", positions.sizes());
   c10::AutoGradMode no_grad(false);
-  const auto table_dtype = compute_dtype == at::kDouble ? at::kDouble : at::kFloat;
+  BatchContext context;
+  context.parallelism = options.parallelism;
+  context.positions = options.parallelism->LocalTokens(positions);
+  const auto table_dtype = options.compute_dtype == at::kDouble ? at::kDouble : at::kFloat;
   const at::Tensor f = at::tensor(frequencies, at::TensorOptions(at::kDouble)).to(positions.device());  // (d/2)
-  const at::Tensor angles = positions.to(at::kDouble).unsqueeze(2) * f;                                 // (B, S, d/2)
-  const at::Tensor first_key = FirstKeys(positions);
-  const bool needs_mask = !positions.is_cpu() && first_key.any().item<bool>();
-  return {.positions = positions,
-          .first_key = first_key,
-          .attention_mask = needs_mask ? DocumentCausalMask(first_key) : at::Tensor(),
-          .rope_cos = angles.cos().to(table_dtype),
-          .rope_sin = angles.sin().to(table_dtype)};
+  const at::Tensor angles = context.positions.to(at::kDouble).unsqueeze(2) * f;                         // (B, S, d/2)
+  context.rope_cos = angles.cos().to(table_dtype);
+  context.rope_sin = angles.sin().to(table_dtype);
+  options.parallelism->PrepareAttention(positions, options.several_documents, context);
+  return context;
 }
 
 }  // namespace titan

@@ -38,12 +38,12 @@ TEST(ContextTest, EachQuerySeesItsDocumentUpToItself) {
 
 TEST(ContextTest, TablesHoldTheAngles) {
   const at::Tensor positions = Positions({0, 1, 100000, 0}, 2);
-  const BatchContext context = MakeDocumentContext(positions, {1.0, 0.001}, at::kBFloat16);
+  const BatchContext context = MakeDocumentContext(positions, {1.0, 0.001}, {.compute_dtype = at::kBFloat16});
   EXPECT_EQ(context.rope_cos.scalar_type(), at::kFloat);
   ASSERT_EQ(context.rope_cos.sizes(), at::IntArrayRef({2, 2, 2}));
   EXPECT_EQ(context.rope_cos[1][0][0].item<float>(), static_cast<float>(std::cos(100000.0)));
   EXPECT_EQ(context.rope_sin[1][0][1].item<float>(), static_cast<float>(std::sin(100000.0 * 0.001)));
-  EXPECT_EQ(MakeDocumentContext(positions, {1.0}, at::kDouble).rope_sin.scalar_type(), at::kDouble);
+  EXPECT_EQ(MakeDocumentContext(positions, {1.0}, {.compute_dtype = at::kDouble}).rope_sin.scalar_type(), at::kDouble);
 }
 
 }  // namespace

@@ -7,14 +7,12 @@
 #include <vector>
 
 #include "absl/log/check.h"
-#include "kernels/attention.h"
-#include "kernels/embedding.h"
-#include "kernels/linear_cross_entropy.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"
 #include "kernels/swiglu.h"
 #include "titan/config/experiment.pb.h"
 #include "titan/model/context.h"
+#include "titan/model/linear.h"
 #include "titan/model/rope_frequencies.h"
 
 namespace titan {
@@ -25,9 +23,10 @@ class Llama3Embedding : public Block {
   explicit Llama3Embedding(BlockSpec spec) : Block(std::move(spec)) {}
 
   // x (B, S) int64 -> (B, S, D)
-  at::Tensor Forward(const at::Tensor& x, absl::Span<const at::Tensor> weights, const BatchContext&) const override {
+  at::Tensor Forward(const at::Tensor& x, absl::Span<const at::Tensor> weights,
+                     const BatchContext& context) const override {
     CHECK_EQ(weights.size(), 1u);
-    return Embedding(x, weights[0]);
+    return context.parallelism->Embed(x, weights[0], context);
   }
 };
 
@@ -40,11 +39,14 @@ class Llama3Layer : public Block {
   at::Tensor Forward(const at::Tensor& x, absl::Span<const at::Tensor> weights,
                      const BatchContext& context) const override {
     CHECK_EQ(weights.size(), static_cast<size_t>(kNumWeights));
-    const at::Tensor h = RmsNorm(x, weights[kAttentionNorm], norm_eps_);  // (B, S, D)
-    const at::Tensor attended = SelfAttention(h, weights, context);       // (B, S, D)
-    const auto [n, sum] = AddRmsNorm(attended, x, weights[kFfnNorm], norm_eps_);
-    const at::Tensor gate = at::linear(n, weights[kW1]), up = at::linear(n, weights[kW3]);  // (B, S, F)
-    return sum + at::linear(SwiGlu(gate, up), weights[kW2]);
+    const BlockParallelism& p = *context.parallelism;
+    const at::Tensor h = p.GatherTokens(RmsNorm(x, weights[kAttentionNorm], norm_eps_), context);  // (B, S, D)
+    const at::Tensor attended = p.ReduceScatterTokens(SelfAttention(h, weights, context), context);
+    const auto [normed, sum] = AddRmsNorm(attended, x, weights[kFfnNorm], norm_eps_);
+    const at::Tensor n = p.GatherTokens(normed, context);               // (B, S, D)
+    const at::Tensor gate = Linear(n, weights[kW1], context.deferred);  // (B, S, F)
+    const at::Tensor up = Linear(n, weights[kW3], context.deferred);    // (B, S, F)
+    return sum + p.ReduceScatterTokens(Linear(SwiGlu(gate, up), weights[kW2], context.deferred), context);
   }
 
  private:
@@ -55,12 +57,12 @@ class Llama3Layer : public Block {
                            const BatchContext& context) const {
     const int64_t batch = h.size(0), sequence = h.size(1);
     const auto project = [&](Weight weight) {  // (B, S, heads, d)
-      return at::linear(h, weights[weight]).view({batch, sequence, -1, head_dim_});
+      return Linear(h, weights[weight], context.deferred).view({batch, sequence, -1, head_dim_});
     };
     const at::Tensor q = Rope(project(kWq), context.rope_cos, context.rope_sin);
     const at::Tensor k = Rope(project(kWk), context.rope_cos, context.rope_sin);
-    const at::Tensor o = Attention(q, k, project(kWv), context.first_key, context.attention_mask);  // (B, S, H, d)
-    return at::linear(o.reshape({batch, sequence, -1}), weights[kWo]);
+    const at::Tensor o = context.parallelism->Attention(q, k, project(kWv), context);  // (B, S, H, d)
+    return Linear(o.reshape({batch, sequence, -1}), weights[kWo], context.deferred);
   }
 
   const int64_t head_dim_;
@@ -79,10 +81,10 @@ class Llama3Head : public HeadBlock {
   }
 
   at::Tensor ForwardLossSum(const at::Tensor& x, const at::Tensor& labels, absl::Span<const at::Tensor> weights,
-                            const BatchContext&) const override {
+                            const BatchContext& context) const override {
     CHECK_EQ(weights.size(), 2u);
-    const at::Tensor h = RmsNorm(x, weights[0], norm_eps_);
-    return LinearCrossEntropy(h.reshape({-1, h.size(-1)}), weights[1], labels.reshape({-1}));
+    const at::Tensor h = context.parallelism->GatherTokens(RmsNorm(x, weights[0], norm_eps_), context);  // (B, S, D)
+    return context.parallelism->LinearCrossEntropy(h.reshape({-1, h.size(-1)}), weights[1], labels.reshape({-1}));
   }
 
  private:
@@ -108,8 +110,8 @@ class Llama3 : public Model {
     }
   }
 
-  BatchContext MakeContext(const at::Tensor& positions, at::ScalarType compute_dtype) const override {
-    return MakeDocumentContext(positions, frequencies_, compute_dtype);
+  BatchContext MakeContext(const at::Tensor& positions, const ContextOptions& options) const override {
+    return MakeDocumentContext(positions, frequencies_, options);
   }
 
  private:

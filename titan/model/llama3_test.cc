@@ -46,7 +46,7 @@ std::vector<at::Tensor> Weights(const Model& model, size_t block, at::ScalarType
 }
 
 at::Tensor Logits(const Model& model, const at::Tensor& tokens, const at::Tensor& positions, at::ScalarType dtype) {
-  const BatchContext context = model.MakeContext(positions, dtype);
+  const BatchContext context = model.MakeContext(positions, {.compute_dtype = dtype});
   at::Tensor x = tokens;
   for (size_t i = 0; i < model.blocks().size(); ++i)
     x = model.blocks()[i]->Forward(x, Weights(model, i, dtype), context);

@@ -2,7 +2,7 @@
 // (titan/train owns the parameters), so that one Model object serves every rank, stage and precision.
 //
 //   absl::StatusOr<std::unique_ptr<Model>> model = Model::Create(experiment.model());
-//   BatchContext context = (*model)->MakeContext(positions, at::kFloat);
+//   BatchContext context = (*model)->MakeContext(positions, {.compute_dtype = at::kFloat});
 
 #ifndef TITAN_MODEL_MODEL_H_
 #define TITAN_MODEL_MODEL_H_
@@ -12,6 +12,7 @@
 
 #include "absl/status/statusor.h"
 #include "titan/model/block.h"
+#include "titan/model/context.h"
 
 // A generated message: its header is expensive, so that only the sources that look inside include it.
 namespace titan::config {
@@ -32,8 +33,8 @@ class Model {
   const std::vector<std::unique_ptr<Block>>& blocks() const { return blocks_; }
   const HeadBlock& head() const;
 
-  // `positions` (B, S) int64 on the device of the run. `compute_dtype` is the dtype of the weights.
-  virtual BatchContext MakeContext(const at::Tensor& positions, at::ScalarType compute_dtype) const = 0;
+  // `positions` (B, S) int64 of whole sequences, on the device of the run.
+  virtual BatchContext MakeContext(const at::Tensor& positions, const ContextOptions& options) const = 0;
 
  protected:
   explicit Model(ModelSpec spec) : spec_(std::move(spec)) {}

@@ -3,6 +3,7 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <sys/resource.h>
 
 #include "absl/status/status.h"
@@ -12,9 +13,19 @@
 
 namespace titan {
 
-absl::StatusOr<c10::Device> DeviceFor(const config::Cluster& cluster) {
+absl::StatusOr<c10::Device> DeviceFor(const config::Cluster& cluster, int64_t local_rank) {
   if (cluster.accelerator() == config::Cluster::ACCELERATOR_CPU) return c10::Device(c10::kCPU);
-  if (at::hasCUDA()) return c10::Device(c10::kCUDA, 0);
+  if (at::hasCUDA()) {
+    const c10::impl::VirtualGuardImpl gpus(c10::kCUDA);
+    if (local_rank >= gpus.deviceCount()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("process ", local_rank, " of this machine has no GPU: there are ", gpus.deviceCount(),
+                       "; start one process per GPU (--nproc, cluster.devices_per_node)"));
+    }
+    const c10::Device device(c10::kCUDA, static_cast<c10::DeviceIndex>(local_rank));
+    gpus.setDevice(device);
+    return device;
+  }
   const bool can_cuda = at::globalContext().hasCUDART();
   return absl::InvalidArgumentError(
       absl::StrCat("cluster.accelerator is ", FactsOf(cluster.accelerator()).name, ", but ",

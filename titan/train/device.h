@@ -16,8 +16,9 @@ class Cluster;
 
 namespace titan {
 
-// The CPU for cluster.accelerator "cpu", the first GPU otherwise. InvalidArgument if there is none.
-absl::StatusOr<c10::Device> DeviceFor(const config::Cluster& cluster);
+// The CPU for cluster.accelerator "cpu", otherwise the GPU of this index, which becomes the current device.
+// InvalidArgument if it is not there.
+absl::StatusOr<c10::Device> DeviceFor(const config::Cluster& cluster, int64_t local_rank = 0);
 
 // Peak bytes so far: reserved on the GPU by LibTorch's allocator, resident set of the process on the CPU.
 int64_t PeakMemoryBytes(c10::Device device);

@@ -19,6 +19,15 @@ enum class Resume {
   kNever,  // from the beginning; an error if the directory holds a run
 };
 
+// Which of the processes of a run this is, and where they meet.
+struct RankIdentity {
+  int64_t rank = 0;
+  int64_t world_size = 1;
+  int64_t local_rank = 0;          // on its machine; the index of its GPU
+  std::string host = "localhost";  // where rank 0 listens
+  int64_t port = 0;
+};
+
 struct TrainerFlags {
   std::string bundle;
   std::string out;                     // empty: outputs/<experiment>/<UTC time>
@@ -27,6 +36,7 @@ struct TrainerFlags {
   bool dry_run = false;
   bool help = false;
   int64_t nproc = 0;  // 0: what the experiment's mesh needs
+  RankIdentity identity;
 };
 
 // What --help prints.

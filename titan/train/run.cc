@@ -30,6 +30,7 @@
 #include "titan/train/run_inputs.h"
 #include "titan/train/torch_errors.h"
 #include "titan/train/trainer.h"
+#include "titan/train/world.h"
 
 namespace titan {
 namespace {
@@ -48,9 +49,13 @@ void RequestStop(int signal) {
 
 class Run {
  public:
-  Run(RunInputs inputs, std::vector<std::string> overrides, std::vector<std::string> command)
+  // `world` is null for a run of one process.
+  Run(RunInputs inputs, const World* world, at::Device device, std::vector<std::string> overrides,
+      std::vector<std::string> command)
       : inputs_(std::move(inputs)),
         experiment_(*inputs_.experiment),
+        world_(world),
+        device_(device),
         console_(std::cout, ConsoleOptions::ForStdout(experiment_.metrics(), experiment_.training().steps())),
         record_(StartRunRecord(inputs_.name, inputs_.run_id, std::move(command))) {
     record_.session.overrides = std::move(overrides);
@@ -66,11 +71,14 @@ class Run {
   absl::Status LogStep(const StepResult& result, double data_seconds);
   absl::Status SaveIfDue(bool stopping);
   absl::Status Finish(const absl::Status& ending);
+  // Whether this process writes the run directory and talks to the user.
+  bool is_first() const { return world_ == nullptr || world_->is_first(); }
   std::string Path(const std::string& name) const { return inputs_.directory.path + "/" + name; }
 
   RunInputs inputs_;
   const config::Experiment& experiment_;
-  at::Device device_ = at::kCPU;
+  const World* world_;
+  at::Device device_;
   Console console_;
   RunRecord record_;
   std::ofstream log_file_;
@@ -83,19 +91,17 @@ class Run {
 };
 
 absl::Status Run::Execute() {
-  const absl::Status prepared = PrepareDirectory();
-  if (!prepared.ok()) return prepared;
+  if (is_first()) TITAN_RETURN_IF_ERROR(PrepareDirectory());
   absl::Status status = [&]() -> absl::Status {
     TITAN_RETURN_IF_ERROR(CreateTrainer());
-    TITAN_RETURN_IF_ERROR(OpenSinks());
+    if (is_first()) TITAN_RETURN_IF_ERROR(OpenSinks());
     return Loop();
   }();
-  const absl::Status finished = Finish(status);
+  const absl::Status finished = is_first() ? Finish(status) : absl::OkStatus();
   return status.ok() ? finished : status;
 }
 
 absl::Status Run::PrepareDirectory() {
-  TITAN_ASSIGN_OR_RETURN(device_, DeviceFor(experiment_.cluster()));
   console_.Header(inputs_.name, DescribeRun(inputs_));
   if (inputs_.directory.has_aborted_session) {
     TITAN_RETURN_IF_ERROR(MoveAside(inputs_.directory, experiment_.checkpoint()));
@@ -113,27 +119,31 @@ absl::Status Run::PrepareDirectory() {
 }
 
 absl::Status Run::CreateTrainer() {
-  TITAN_ASSIGN_OR_RETURN(loader_, Loader::Create(experiment_, inputs_.files));
-  TrainerOptions options{.device = device_};
+  // Every rank reads the whole global batch and takes its rows: the loader does not know of ranks.
+  config::Experiment of_all_ranks = experiment_;
+  of_all_ranks.mutable_training()->set_global_batch_size(inputs_.rows_per_step);
+  TITAN_ASSIGN_OR_RETURN(loader_, Loader::Create(of_all_ranks, inputs_.files));
+  TrainerOptions options{.device = device_, .groups = world_ == nullptr ? nullptr : &world_->groups()};
   const bool resumes = !inputs_.directory.checkpoint.empty();
   const std::string initial_path = experiment_.checkpoint().initial_load_path();
   if (!resumes && !initial_path.empty()) {
     TITAN_ASSIGN_OR_RETURN(options.initial_value, InitialValuesFrom(initial_path, experiment_));
-    console_.Note(absl::StrCat("parameters start from ", initial_path));
+    if (is_first()) console_.Note(absl::StrCat("parameters start from ", initial_path));
   }
   TITAN_ASSIGN_OR_RETURN(trainer_, Trainer::Create(experiment_, options));
   if (!resumes) return absl::OkStatus();
 
   TITAN_ASSIGN_OR_RETURN(const Checkpoint stored, OpenCheckpoint(inputs_.directory.checkpoint));
   config::Experiment earlier;
-  if (earlier.ParseFromString(stored.experiment())) {
+  if (is_first() && earlier.ParseFromString(stored.experiment())) {
     for (const FieldDifference& field : Diff(earlier, experiment_)) {
       console_.Note(absl::StrCat("changed since the checkpoint: ", field.path, ": ", field.left, " -> ", field.right));
     }
   }
   TITAN_ASSIGN_OR_RETURN(tokens_seen_, RestoreProgress(inputs_.directory.checkpoint, *trainer_, *loader_));
   saved_step_ = trainer_->step();
-  console_.Note(absl::StrCat("continues after step ", trainer_->step(), ", from ", inputs_.directory.checkpoint));
+  if (is_first())
+    console_.Note(absl::StrCat("continues after step ", trainer_->step(), ", from ", inputs_.directory.checkpoint));
   return absl::OkStatus();
 }
 
@@ -166,15 +176,16 @@ absl::Status Run::Loop() {
   while (trainer_->step() < experiment_.training().steps()) {
     absl::StatusOr<Batch> batch = loader_->Next();
     if (absl::IsOutOfRange(batch.status())) {
-      console_.Note("the data has ended and data.repeat is false");
+      if (is_first()) console_.Note("the data has ended and data.repeat is false");
       break;
     }
+    if (absl::IsResourceExhausted(batch.status())) return WithExitCode(batch.status(), ExitCode::kOutOfMemory);
     TITAN_RETURN_IF_ERROR(batch.status());
     const double data_seconds = SecondsSince(step_end_);
-    TITAN_ASSIGN_OR_RETURN(const StepResult result, trainer_->Step(*batch));
-    TITAN_RETURN_IF_ERROR(LogStep(result, data_seconds));
-    TITAN_RETURN_IF_ERROR(SaveIfDue(/*stopping=*/stop_signal != 0));
-    if (stop_signal != 0) {
+    TITAN_ASSIGN_OR_RETURN(const StepResult result, trainer_->Step(*batch, /*wants_to_stop=*/stop_signal != 0));
+    if (is_first()) TITAN_RETURN_IF_ERROR(LogStep(result, data_seconds));
+    TITAN_RETURN_IF_ERROR(SaveIfDue(result.someone_wants_to_stop));
+    if (result.someone_wants_to_stop) {
       return WithExitCode(absl::CancelledError(absl::StrCat("stopped by signal ", static_cast<int>(stop_signal),
                                                             " after step ", trainer_->step())),
                           ExitCode::kPreempted);
@@ -194,7 +205,8 @@ absl::Status Run::LogStep(const StepResult& result, double data_seconds) {
   metrics.tokens_seen = tokens_seen_ += metrics.tokens;
   metrics.step_seconds = std::chrono::duration<double>(now - step_end_).count();
   metrics.data_seconds = data_seconds;
-  metrics.tokens_per_second = static_cast<double>(metrics.tokens) / metrics.step_seconds;
+  const double devices = world_ == nullptr ? 1 : static_cast<double>(world_->size());
+  metrics.tokens_per_second = static_cast<double>(metrics.tokens) / metrics.step_seconds / devices;  // of one device
   const double flops = metrics.tokens_per_second * inputs_.flops_per_token;
   const double peak_flops = FactsOf(experiment_.cluster().accelerator()).peak_flops;
   metrics.tflops = flops / 1e12;
@@ -214,15 +226,19 @@ absl::Status Run::SaveIfDue(bool stopping) {
   if (!config.enable() || config.load_only() || step == saved_step_ || step == 0) return absl::OkStatus();
   const bool due = stopping || step % config.interval() == 0 || (step == 1 && config.enable_first_step_checkpoint());
   if (!due) return absl::OkStatus();
+  saved_step_ = step;
+  if (!is_first()) {
+    trainer_->State();  // gives this rank's part to the first
+    return world_->Meet();
+  }
   // What the checkpoint's step has logged must not be lost when the checkpoint is not.
   for (const std::unique_ptr<MetricsSink>& sink : sinks_) TITAN_RETURN_IF_ERROR(sink->Flush());
   const auto start = Clock::now();
   TITAN_ASSIGN_OR_RETURN(const std::string path,
                          SaveProgress(Path(config.folder()), experiment_, *trainer_, *loader_, tokens_seen_));
   TITAN_RETURN_IF_ERROR(PruneCheckpoints(Path(config.folder()), config.keep_latest_k()));
-  saved_step_ = step;
   console_.Note(absl::StrCat("checkpoint ", path, " in ", FormatDuration(SecondsSince(start))));
-  return absl::OkStatus();
+  return world_ == nullptr ? absl::OkStatus() : world_->Meet();
 }
 
 // Puts everything on disk and says how it went, whatever happened before.
@@ -239,6 +255,21 @@ absl::Status Run::Finish(const absl::Status& ending) {
   return status;
 }
 
+// Every process of the run in its own words, until they have met; then rank 0 decides where the run begins.
+absl::Status RunRank(const TrainerFlags& flags, RunInputs inputs, const std::vector<std::string>& command) {
+  TITAN_ASSIGN_OR_RETURN(const at::Device device, DeviceFor(inputs.experiment->cluster(), flags.identity.local_rank));
+  if (flags.identity.world_size == 1)
+    return Run(std::move(inputs), nullptr, device, flags.overrides, command).Execute();
+  TITAN_ASSIGN_OR_RETURN(const std::unique_ptr<World> world, World::Join(*inputs.experiment, flags.identity, device));
+  absl::Status status = ShareRunDirectory(*world, inputs.directory);
+  if (status.ok()) status = Run(std::move(inputs), world.get(), device, flags.overrides, command).Execute();
+  // Errors that all ranks come to together are not news to the others.
+  const ExitCode code = ExitCodeOf(status);
+  if (!status.ok() && code != ExitCode::kNonFinite && code != ExitCode::kPreempted)
+    world->Abort(std::string(status.message()));
+  return status.ok() ? world->Meet() : status;
+}
+
 }  // namespace
 
 absl::Status RunTrainer(const TrainerFlags& flags, const std::vector<std::string>& command) {
@@ -251,7 +282,7 @@ absl::Status RunTrainer(const TrainerFlags& flags, const std::vector<std::string
                      : absl::StrCat("would continue from ", inputs.directory.checkpoint));
     return console.Flush();
   }
-  return CatchTorchErrors("the run", [&] { return Run(std::move(inputs), flags.overrides, command).Execute(); });
+  return CatchTorchErrors("the run", [&] { return RunRank(flags, std::move(inputs), command); });
 }
 
 }  // namespace titan

@@ -8,8 +8,10 @@
 #include "titan/base/status_macros.h"
 #include "titan/config/experiment.pb.h"
 #include "titan/config/reader.h"
+#include "titan/plan/mesh.h"
 #include "titan/plan/model_spec.h"
 #include "titan/train/device.h"
+#include "titan/train/trainer.h"
 #include "tools/bundle/bundle.h"
 #include "tools/bundle/data_files.h"
 
@@ -26,20 +28,20 @@ absl::StatusOr<std::string> ReadName(const std::string& bundle) {
   return plan["name"].get<std::string>();
 }
 
-// Processes that the experiment's mesh needs.
-int64_t WorldSize(const config::Experiment& experiment, int64_t nproc) {
-  if (nproc > 0) return nproc;
-  const int64_t shard = experiment.parallelism().data_parallel_shard_degree();
-  return shard > 0 ? shard : experiment.cluster().num_nodes() * experiment.cluster().devices_per_node();
+// --nproc N means N processes on this machine, whatever the experiment says.
+std::vector<std::string> Overrides(const TrainerFlags& flags) {
+  std::vector<std::string> overrides = flags.overrides;
+  if (flags.nproc > 0) overrides.push_back(absl::StrCat("cluster.devices_per_node=", flags.nproc));
+  return overrides;
 }
 
-absl::Status CheckOneProcess(const config::Experiment& experiment, int64_t nproc) {
-  const int64_t world = WorldSize(experiment, nproc);
-  if (world == 1) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(
-      "this run needs ", world,
-      " processes, and several processes are not supported yet. One process runs with "
-      "--set parallelism.data_parallel_shard_degree=1 --set cluster.num_nodes=1 --set cluster.devices_per_node=1"));
+absl::Status CheckWorldSize(const config::Cluster& cluster, int64_t world_size) {
+  const int64_t wanted = cluster.num_nodes() * cluster.devices_per_node();
+  if (wanted == world_size) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("the experiment's cluster is ", cluster.num_nodes(), " x ",
+                                                 cluster.devices_per_node(), " = ", wanted,
+                                                 " processes (cluster.num_nodes, cluster.devices_per_node), but ",
+                                                 world_size, world_size == 1 ? " was" : " were", " started"));
 }
 
 }  // namespace
@@ -51,21 +53,30 @@ absl::StatusOr<RunInputs> ReadRunInputs(const TrainerFlags& flags) {
   TITAN_ASSIGN_OR_RETURN(const Manifest manifest, ReadManifest(flags.bundle));
   TITAN_ASSIGN_OR_RETURN(const std::string json, ReadFile(flags.bundle + "/experiment.json"));
   TITAN_ASSIGN_OR_RETURN(config::Experiment experiment,
-                         ReadExperiment(json, {.source_name = "experiment.json", .overrides = flags.overrides}));
-  TITAN_RETURN_IF_ERROR(CheckOneProcess(experiment, flags.nproc));
+                         ReadExperiment(json, {.source_name = "experiment.json", .overrides = Overrides(flags)}));
+  if (!flags.dry_run) TITAN_RETURN_IF_ERROR(CheckWorldSize(experiment.cluster(), flags.identity.world_size));
+  TITAN_ASSIGN_OR_RETURN(const Mesh mesh,
+                         Mesh::Create(experiment.parallelism(),
+                                      experiment.cluster().num_nodes() * experiment.cluster().devices_per_node()));
+  inputs.layout = mesh.Describe();
   TITAN_ASSIGN_OR_RETURN(inputs.name, ReadName(flags.bundle));
   TITAN_ASSIGN_OR_RETURN(inputs.files, ReadDataFiles(flags.bundle));
   inputs.run_id = manifest.digest;
-  if (!flags.overrides.empty()) inputs.run_id = Sha256Hex(manifest.digest + CanonicalBytes(experiment));
-  TITAN_ASSIGN_OR_RETURN(
-      inputs.directory, PlanRunDirectory(flags.out.empty() ? DefaultOutDirectory(inputs.name) : flags.out, flags.resume,
-                                         experiment.checkpoint(), inputs.run_id));
+  if (!Overrides(flags).empty()) inputs.run_id = Sha256Hex(manifest.digest + CanonicalBytes(experiment));
+  // The other ranks hear from the first.
+  if (flags.identity.rank == 0) {
+    TITAN_ASSIGN_OR_RETURN(inputs.directory,
+                           PlanRunDirectory(flags.out.empty() ? DefaultOutDirectory(inputs.name) : flags.out,
+                                            flags.resume, experiment.checkpoint(), inputs.run_id));
+  }
 
   TITAN_ASSIGN_OR_RETURN(const ModelSpec spec, BuildModelSpec(experiment.model()));
   const config::Training& training = experiment.training();
   inputs.num_parameters = spec.num_parameters();
   inputs.flops_per_token = FlopsPerToken(experiment.model(), spec, training.seq_len());
-  inputs.rows_per_step = training.global_batch_size() > 0 ? training.global_batch_size() : training.local_batch_size();
+  TITAN_ASSIGN_OR_RETURN(inputs.rows_per_step, RowsPerStep(training, mesh));
+  inputs.rounds_per_step =
+      inputs.rows_per_step / training.local_batch_size() / mesh.size({MeshAxis::kDpReplicate, MeshAxis::kDpShard});
   inputs.experiment = std::make_shared<const config::Experiment>(std::move(experiment));
   return inputs;
 }
@@ -74,16 +85,18 @@ std::vector<std::pair<std::string, std::string>> RunFacts(const RunInputs& input
   const config::Training& training = inputs.experiment->training();
   const bool bfloat16 = training.mixed_precision_param() == config::Training::DTYPE_BFLOAT16;
   const bool bitwise = inputs.experiment->determinism().mode() == config::Determinism::MODE_BITWISE;
-  const int64_t microbatches = inputs.rows_per_step / training.local_batch_size();
+  const int64_t microbatches = inputs.rounds_per_step;
   return {
       {"model",
        absl::StrCat(inputs.experiment->model().flavor(), inputs.experiment->model().flavor().empty() ? "" : ", ",
                     FormatCount(inputs.num_parameters), " parameters")},
       {"step",
        absl::StrCat(inputs.rows_per_step, " x ", training.seq_len(), " = ", FormatCount(inputs.tokens_per_step()),
-                    " tokens in ", microbatches, microbatches == 1 ? " microbatch" : " microbatches")},
+                    " tokens in ", microbatches, microbatches == 1 ? " microbatch" : " microbatches",
+                    inputs.layout == "1 process" ? "" : " a rank")},
       {"steps", FormatCount(training.steps())},
       {"device", DescribeDevice(inputs.experiment->cluster())},
+      {"layout", inputs.layout},
       {"precision", absl::StrCat(bfloat16 ? "bfloat16" : "float32", " compute, float32 parameters",
                                  bitwise ? ", bitwise reproducible" : "")},
       {"output", inputs.directory.path},

@@ -24,7 +24,9 @@ struct RunInputs {
   RunDirectory directory;
   int64_t num_parameters = 0;
   double flops_per_token = 0;
-  int64_t rows_per_step = 0;
+  std::string layout;           // "dp_shard 4 x tp 2"
+  int64_t rows_per_step = 0;    // of all ranks
+  int64_t rounds_per_step = 0;  // of gradient accumulation
   int64_t tokens_per_step() const;
 };
 

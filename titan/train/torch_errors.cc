@@ -7,6 +7,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "titan/parallel/communicator.h"
 #include "titan/train/exit_code.h"
 
 namespace titan {
@@ -37,6 +38,8 @@ absl::Status CatchTorchErrors(std::string_view what, const std::function<absl::S
       return OutOfMemory(what, reason);
     }
     return absl::InternalError(absl::StrCat(what, ": ", reason));
+  } catch (const CommunicationError& error) {
+    return WithExitCode(absl::UnavailableError(absl::StrCat(what, ": ", error.what())), ExitCode::kPeerLost);
   } catch (const std::exception& error) {
     return absl::InternalError(absl::StrCat(what, ": ", error.what()));
   }

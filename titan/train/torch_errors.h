@@ -13,7 +13,8 @@
 namespace titan {
 
 // Runs `function` and turns an exception into an error: ResourceExhausted with ExitCode::kOutOfMemory when the device
-// or the host is out of memory, Internal otherwise. `what` begins the message.
+// or the host is out of memory, Unavailable with ExitCode::kPeerLost for a CommunicationError, Internal
+// otherwise. `what` begins the message.
 absl::Status CatchTorchErrors(std::string_view what, const std::function<absl::Status()>& function);
 
 }  // namespace titan

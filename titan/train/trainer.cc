@@ -1,13 +1,16 @@
 #include "titan/train/trainer.h"
 
 #include <ATen/Context.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <map>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -16,6 +19,7 @@
 #include "titan/config/experiment.pb.h"
 #include "titan/model/init.h"
 #include "titan/optim/grad_clip.h"
+#include "titan/parallel/mesh_parallelism.h"
 #include "titan/train/exit_code.h"
 #include "titan/train/torch_errors.h"
 
@@ -27,6 +31,7 @@ struct Trainer::Settings {
         base_lr(experiment.optimizer().lr()),
         max_norm(experiment.training().max_norm()),
         local_batch_size(experiment.training().local_batch_size()),
+        microbatch_rows(experiment.training().local_batch_size()),
         schedule(experiment.lr_scheduler(), experiment.training().steps()) {}
 
   at::Device device;
@@ -34,6 +39,7 @@ struct Trainer::Settings {
   double base_lr;
   double max_norm;
   int64_t local_batch_size;
+  int64_t microbatch_rows;  // smaller than local_batch_size in a pipeline
   LrSchedule schedule;
   std::vector<bool> recompute;  // of each block
 };
@@ -71,21 +77,31 @@ absl::StatusOr<std::vector<bool>> RecomputedBlocks(const config::ActivationCheck
   return recompute;
 }
 
-// (rows, seq_len) int64 on `device`. The copy to a GPU is from pinned memory and is not waited for.
+// Microbatches of one round of a pipeline.
+absl::StatusOr<int64_t> MicrobatchesOf(const config::Experiment& experiment) {
+  const int64_t rows = experiment.training().local_batch_size();
+  const int64_t size = experiment.parallelism().pipeline_parallel_microbatch_size();
+  if (rows % size == 0) return rows / size;
+  return absl::InvalidArgumentError(absl::StrCat("training.local_batch_size: ", rows,
+                                                 " is not divisible by parallelism.pipeline_parallel_microbatch_size (",
+                                                 size, "); change one of them"));
+}
+
+// A copy, (rows, seq_len) int64 on `device`. That to a GPU is from pinned memory and is not waited for.
 at::Tensor Upload(const std::vector<int64_t>& values, int64_t seq_len, at::Device device) {
   // from_blob takes a pointer that it may write through; nobody writes to a batch.
   const at::Tensor view = at::from_blob(const_cast<int64_t*>(values.data()),
                                         {static_cast<int64_t>(values.size()) / seq_len, seq_len}, at::kLong);
-  if (device.is_cpu()) return view;
+  if (device.is_cpu()) return view.clone();
   return view.pin_memory().to(device, /*non_blocking=*/true);
 }
 
-absl::Status CheckBatch(const Batch& batch, int64_t local_batch_size) {
+absl::Status CheckBatch(const Batch& batch, int64_t rows_per_round) {
   const size_t size = static_cast<size_t>(batch.rows * batch.seq_len);
-  if (batch.rows <= 0 || batch.rows % local_batch_size != 0) {
-    return absl::InvalidArgumentError(absl::StrCat("a batch of ", batch.rows,
-                                                   " rows cannot be cut into microbatches of ", local_batch_size,
-                                                   " (training.local_batch_size)"));
+  if (batch.rows <= 0 || batch.rows % rows_per_round != 0) {
+    return absl::InvalidArgumentError(absl::StrCat("a batch of ", batch.rows, " rows cannot be cut into rounds of ",
+                                                   rows_per_round,
+                                                   " (training.local_batch_size times the ranks of data parallelism)"));
   }
   if (batch.tokens.size() != size || batch.labels.size() != size || batch.positions.size() != size) {
     return absl::InvalidArgumentError(
@@ -95,22 +111,106 @@ absl::Status CheckBatch(const Batch& batch, int64_t local_batch_size) {
   return absl::OkStatus();
 }
 
+// Whether some row is more than one document from its beginning.
+bool HasSeveralDocuments(const Batch& batch) {
+  for (int64_t i = 0; i < batch.rows * batch.seq_len; ++i) {
+    if (batch.positions[i] != i % batch.seq_len) return true;
+  }
+  return false;
+}
+
+// Of how many ranks, which each take other rows.
+int64_t DataParallelSize(const Mesh& mesh) { return mesh.size({MeshAxis::kDpReplicate, MeshAxis::kDpShard}); }
+
+bool ReshardsAfterForward(const config::Parallelism& parallelism) {
+  switch (parallelism.fsdp_reshard_after_forward()) {
+    case config::Parallelism::RESHARD_AFTER_FORWARD_ALWAYS:
+      return true;
+    case config::Parallelism::RESHARD_AFTER_FORWARD_NEVER:
+      return false;
+    default:  // the microbatches of a pipeline would gather everything again and again
+      return parallelism.pipeline_parallel_degree() == 1;
+  }
+}
+
+MeshParallelism::Options ContextParallelOptions(const config::Parallelism& parallelism) {
+  const bool ulysses =
+      parallelism.context_parallel_rotate_method() == config::Parallelism::CONTEXT_PARALLEL_ROTATE_METHOD_ULYSSES;
+  return {.method = ulysses ? ContextParallelMethod::kUlysses : ContextParallelMethod::kAllGather,
+          .head_tail = parallelism.context_parallel_load_balancer() ==
+                       config::Parallelism::CONTEXT_PARALLEL_LOAD_BALANCER_HEADTAIL};
+}
+
+// What the mesh asks of the shapes. Rules that need no world size are titan/config's.
+absl::Status CheckLayout(const config::Experiment& experiment, const Mesh& mesh) {
+  const int64_t cp = mesh.size(MeshAxis::kCp), tp = mesh.size(MeshAxis::kTp);
+  const int64_t pieces = cp == 1 ? 1 : (ContextParallelOptions(experiment.parallelism()).head_tail ? 2 * cp : cp);
+  const int64_t seq_len = experiment.training().seq_len();
+  if (seq_len % pieces != 0) {
+    return absl::InvalidArgumentError(absl::StrCat("training.seq_len: ", seq_len, " is not divisible by ", pieces,
+                                                   ", the pieces that context_parallel_degree ", cp,
+                                                   " cuts a sequence into; choose a multiple of ", pieces));
+  }
+  const int64_t rows = mesh.size(MeshAxis::kPp) > 1 ? experiment.parallelism().pipeline_parallel_microbatch_size()
+                                                    : experiment.training().local_batch_size();
+  if (rows * seq_len / cp % tp != 0) {
+    return absl::InvalidArgumentError(absl::StrCat("parallelism.tensor_parallel_degree: ", tp, " does not divide the ",
+                                                   rows * seq_len / cp,
+                                                   " tokens of a microbatch on one rank, which sequence parallelism "
+                                                   "shares out; change training.seq_len or training.local_batch_size"));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 Trainer::Trainer(std::unique_ptr<Settings> settings) : settings_(std::move(settings)) {}
 Trainer::~Trainer() = default;
 
+absl::StatusOr<int64_t> RowsPerStep(const config::Training& training, const Mesh& mesh) {
+  const int64_t round = training.local_batch_size() * DataParallelSize(mesh);
+  if (training.global_batch_size() < 0) return round;
+  if (training.global_batch_size() % round == 0) return training.global_batch_size();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "training.global_batch_size: ", training.global_batch_size(), " is not a multiple of local_batch_size (",
+      training.local_batch_size(), ") * dp_replicate (", mesh.size(MeshAxis::kDpReplicate), ") * dp_shard (",
+      mesh.size(MeshAxis::kDpShard), ") = ", round, "; change one of them"));
+}
+
 absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const config::Experiment& experiment,
                                                          const TrainerOptions& options) {
   TITAN_RETURN_IF_ERROR(SetDeterminism(experiment));
   auto trainer = std::unique_ptr<Trainer>(new Trainer(std::make_unique<Settings>(experiment, options)));
+  if (options.groups == nullptr) trainer->own_groups_ = ParallelGroups::Single();
+  trainer->groups_ = options.groups != nullptr ? options.groups : trainer->own_groups_.get();
+  const Mesh& mesh = trainer->groups_->mesh();
+  TITAN_RETURN_IF_ERROR(CheckLayout(experiment, mesh));
   TITAN_ASSIGN_OR_RETURN(trainer->model_, Model::Create(experiment.model()));
   const ModelSpec& spec = trainer->model_->spec();
   TITAN_ASSIGN_OR_RETURN(trainer->settings_->recompute, RecomputedBlocks(experiment.activation_checkpoint(), spec));
+  trainer->parallelism_ =
+      std::make_unique<MeshParallelism>(*trainer->groups_, ContextParallelOptions(experiment.parallelism()));
 
   const at::ScalarType master = options.fp64 ? at::kDouble : at::kFloat;
   const bool bfloat16 = experiment.training().mixed_precision_param() == config::Training::DTYPE_BFLOAT16;
   trainer->settings_->compute_dtype = bfloat16 && !options.fp64 ? at::kBFloat16 : master;
+  Parameters::Options parameters{
+      .device = options.device,
+      .dtype = master,
+      .compute_dtype = trainer->settings_->compute_dtype,
+      .reshard_after_forward = ReshardsAfterForward(experiment.parallelism()),
+      .reduce_every_microbatch = experiment.parallelism().fsdp_reduce_every_microbatch(),
+      .owned_blocks = {},
+  };
+  PipelinePlan plan;
+  if (mesh.size(MeshAxis::kPp) > 1) {
+    TITAN_ASSIGN_OR_RETURN(const int64_t microbatches, MicrobatchesOf(experiment));
+    trainer->settings_->microbatch_rows = experiment.parallelism().pipeline_parallel_microbatch_size();
+    TITAN_ASSIGN_OR_RETURN(plan,
+                           PlanPipeline(experiment.parallelism(), spec, microbatches, options.pipeline_schedule_csv));
+    parameters.owned_blocks =
+        Pipeline::OwnedBlocks(plan, trainer->groups_->coordinate(MeshAxis::kPp), spec.blocks.size());
+  }
   const uint64_t seed = experiment.debug().seed();
   const Parameters::InitialValue drawn = [seed](const ParameterSpec& parameter) -> absl::StatusOr<at::Tensor> {
     return InitialValue(parameter, seed);
@@ -118,71 +218,145 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const config::Experimen
   TITAN_RETURN_IF_ERROR(CatchTorchErrors("the allocation of parameters", [&]() -> absl::Status {
     TITAN_ASSIGN_OR_RETURN(
         trainer->parameters_,
-        Parameters::Create(
-            spec, {.device = options.device, .dtype = master, .compute_dtype = trainer->settings_->compute_dtype},
-            options.initial_value ? options.initial_value : drawn));
+        Parameters::Create(spec, *trainer->groups_, parameters, options.initial_value ? options.initial_value : drawn));
     trainer->optimizer_ = std::make_unique<AdamW>(experiment.optimizer(), trainer->parameters_->masters());
     return absl::OkStatus();
   }));
+  if (mesh.size(MeshAxis::kPp) > 1) TITAN_RETURN_IF_ERROR(trainer->CreatePipeline(std::move(plan)));
   return trainer;
+}
+
+absl::Status Trainer::CreatePipeline(PipelinePlan plan) {
+  TITAN_ASSIGN_OR_RETURN(pipeline_, Pipeline::Create(*model_, *parameters_, *groups_, std::move(plan),
+                                                     {.device = settings_->device,
+                                                      .compute_dtype = settings_->compute_dtype,
+                                                      .recompute = settings_->recompute}));
+  return absl::OkStatus();
 }
 
 double Trainer::lr() const { return settings_->base_lr * settings_->schedule.Factor(step_); }
 
-absl::StatusOr<StepResult> Trainer::Step(const Batch& batch) {
-  TITAN_ASSIGN_OR_RETURN(const Gradients gradients, ComputeGradients(batch));
+absl::StatusOr<StepResult> Trainer::Step(const Batch& batch, bool wants_to_stop) {
+  TITAN_ASSIGN_OR_RETURN(const Gradients gradients, ComputeGradients(batch, wants_to_stop));
   const double used_lr = lr();
   TITAN_RETURN_IF_ERROR(Update(gradients));
   return StepResult{.step = step_,
                     .loss = gradients.loss,
                     .grad_norm = gradients.grad_norm,
                     .lr = used_lr,
-                    .valid_tokens = gradients.valid_tokens};
+                    .valid_tokens = gradients.valid_tokens,
+                    .someone_wants_to_stop = gradients.someone_wants_to_stop};
 }
 
-absl::StatusOr<Gradients> Trainer::ComputeGradients(const Batch& batch) {
-  TITAN_RETURN_IF_ERROR(CheckBatch(batch, settings_->local_batch_size));
+absl::StatusOr<Gradients> Trainer::ComputeGradients(const Batch& batch, bool wants_to_stop) {
+  const int64_t dp_size = DataParallelSize(groups_->mesh());
+  TITAN_RETURN_IF_ERROR(CheckBatch(batch, settings_->local_batch_size * dp_size));
   Gradients gradients;
   gradients.valid_tokens = std::count_if(batch.labels.begin(), batch.labels.end(), [](int64_t l) { return l != -100; });
   const double divisor = static_cast<double>(std::max<int64_t>(gradients.valid_tokens, 1));
   TITAN_RETURN_IF_ERROR(CatchTorchErrors(absl::StrCat("step ", step_ + 1), [&]() -> absl::Status {
-    parameters_->ClearGradients();
+    const int64_t dp_rank = groups_->coordinate(MeshAxis::kDpReplicate) * groups_->mesh().size(MeshAxis::kDpShard) +
+                            groups_->coordinate(MeshAxis::kDpShard);
+    const int64_t rows = batch.rows / dp_size;
+    parameters_->BeginStep(rows / settings_->microbatch_rows);
     at::Tensor loss_sum = at::zeros({}, at::TensorOptions(settings_->device).dtype(at::kDouble));
-    Accumulate(batch, 1 / divisor, loss_sum);
-    // The one place of a step that waits for the device.
-    const at::Tensor values = at::stack({loss_sum, GlobalNorm(parameters_->gradients())}).cpu();
+    if (dp_size == 1) {
+      Accumulate(batch, 1 / divisor, loss_sum);
+    } else {
+      Accumulate(batch.Slice(dp_rank * rows, (dp_rank + 1) * rows), 1 / divisor, loss_sum);
+    }
+    parameters_->FinishGradients();
+    // What several ranks know is counted once: the loss by the first rank of tensor parallelism.
+    if (groups_->tp().rank() != 0) loss_sum.zero_();
+    const at::Tensor stop = at::full({}, wants_to_stop ? 1.0 : 0.0, loss_sum.options());
+    const at::Tensor sums = at::stack({loss_sum, LocalSumOfSquares(), stop});  // (3)
+    groups_->world().AllReduce(sums).Wait();
+    const at::Tensor values = sums.cpu();  // the one place of a step that waits for the device
     gradients.loss = values.const_data_ptr<double>()[0] / divisor;
-    gradients.grad_norm = values.const_data_ptr<double>()[1];
+    gradients.grad_norm = std::sqrt(values.const_data_ptr<double>()[1]);
+    gradients.someone_wants_to_stop = values.const_data_ptr<double>()[2] > 0;
     return absl::OkStatus();
   }));
   if (!std::isfinite(gradients.loss) || !std::isfinite(gradients.grad_norm)) return NonFiniteError(gradients);
   return gradients;
 }
 
-// Forward and backward of each microbatch; adds the sums of their cross-entropies to `loss_sum`.
-void Trainer::Accumulate(const Batch& batch, double gradient_scale, at::Tensor& loss_sum) {
+// Of the gradients' elements that no other rank counts: a scalar in fp64.
+at::Tensor Trainer::LocalSumOfSquares() const {
+  const std::vector<at::Tensor>& all = parameters_->gradients();
+  if (groups_->replicate().rank() != 0) return at::zeros({}, at::TensorOptions(settings_->device).dtype(at::kDouble));
+  if (groups_->tp().rank() == 0) return GlobalNorm(all).square();
+  std::vector<at::Tensor> split;
+  for (size_t unit = 0; unit < all.size(); ++unit) {
+    const int64_t replicated = parameters_->num_replicated(unit);
+    split.push_back(all[unit].narrow(0, replicated, all[unit].numel() - replicated));
+  }
+  return GlobalNorm(split).square();
+}
+
+// The rows of a batch as microbatches, on the device, of context parallelism this rank's part.
+std::vector<Microbatch> Trainer::CutUp(const Batch& batch, int64_t microbatch_rows) const {
   const at::Tensor tokens = Upload(batch.tokens, batch.seq_len, settings_->device);        // (rows, S)
   const at::Tensor labels = Upload(batch.labels, batch.seq_len, settings_->device);        // (rows, S)
   const at::Tensor positions = Upload(batch.positions, batch.seq_len, settings_->device);  // (rows, S)
-  const int64_t size = settings_->local_batch_size;
-  for (int64_t row = 0; row < batch.rows; row += size) {
-    const Microbatch microbatch{
-        .tokens = tokens.narrow(0, row, size),
-        .labels = labels.narrow(0, row, size),
-        .context = model_->MakeContext(positions.narrow(0, row, size), settings_->compute_dtype)};
-    loss_sum.add_(ForwardBackward(*model_, *parameters_, microbatch, gradient_scale, settings_->recompute));
+  const ContextOptions options{.compute_dtype = settings_->compute_dtype,
+                               .several_documents = HasSeveralDocuments(batch),
+                               .parallelism = parallelism_.get()};
+  std::vector<Microbatch> microbatches;
+  for (int64_t row = 0; row < batch.rows; row += microbatch_rows) {
+    const auto part = [&](const at::Tensor& values) { return values.narrow(0, row, microbatch_rows); };
+    microbatches.push_back({.tokens = parallelism_->LocalTokens(part(tokens)),
+                            .labels = parallelism_->LocalTokens(part(labels)),
+                            .context = model_->MakeContext(part(positions), options)});
+  }
+  return microbatches;
+}
+
+// Forward and backward of this rank's rows; adds the sums of their cross-entropies to `loss_sum`.
+void Trainer::Accumulate(const Batch& batch, double gradient_scale, at::Tensor& loss_sum) {
+  for (int64_t row = 0; row < batch.rows; row += settings_->local_batch_size) {
+    const std::vector<Microbatch> microbatches =
+        CutUp(batch.Slice(row, row + settings_->local_batch_size), settings_->microbatch_rows);
+    if (pipeline_ != nullptr) {
+      loss_sum.add_(pipeline_->ForwardBackward(microbatches, gradient_scale));
+    } else {
+      loss_sum.add_(ForwardBackward(*model_, *parameters_, microbatches.front(), gradient_scale, settings_->recompute));
+    }
   }
 }
 
+// Every rank comes here, and every rank says the same.
 absl::Status Trainer::NonFiniteError(const Gradients& gradients) const {
-  const auto bad = FirstNonFinite(parameters_->gradients());
-  const std::string where = bad.has_value()
-                                ? absl::StrCat("the first bad gradient is that of ", parameters_->names()[*bad])
-                                : std::string("every gradient is finite");
+  std::string where = "every gradient is finite";
+  int64_t bad_rank = groups_->rank();
+  TITAN_RETURN_IF_ERROR(CatchTorchErrors("the search for the bad gradient", [&]() -> absl::Status {
+    std::vector<std::string> names;
+    for (const BlockSpec& block : model_->spec().blocks) {
+      for (const ParameterSpec& parameter : block.parameters) names.push_back(parameter.name);
+    }
+    const int64_t none = static_cast<int64_t>(names.size());
+    std::vector<at::Tensor> views;
+    for (const Parameters::Piece& piece : parameters_->pieces()) {
+      views.push_back(parameters_->View(piece, parameters_->gradients()));
+    }
+    const auto found = FirstNonFinite(views);
+    const int64_t mine = found.has_value()
+                             ? std::find(names.begin(), names.end(), parameters_->pieces()[*found].name) - names.begin()
+                             : none;
+    const at::Tensor sent = at::full({1}, mine, at::TensorOptions(settings_->device).dtype(at::kLong));
+    const at::Tensor all = at::empty({groups_->world().size()}, sent.options());
+    groups_->world().AllGather(all, sent).Wait();
+    const at::Tensor firsts = all.cpu();
+    const int64_t* const first = firsts.const_data_ptr<int64_t>();
+    const int64_t* const worst = std::min_element(first, first + firsts.numel());
+    bad_rank = worst - first;
+    if (*worst != none) where = absl::StrCat("the first bad gradient is that of ", names[*worst]);
+    return absl::OkStatus();
+  }));
   return WithExitCode(
       absl::DataLossError(absl::StrCat(
-          "step ", step_ + 1, ", rank 0: loss ", gradients.loss, ", gradient norm ", gradients.grad_norm, "; ", where,
-          ". Stopped before the optimizer's step, so the parameters are those after step ", step_,
+          "step ", step_ + 1, ", rank ", bad_rank, ": loss ", gradients.loss, ", gradient norm ", gradients.grad_norm,
+          "; ", where, ". Stopped before the optimizer's step, so the parameters are those after step ", step_,
           ". A lower optimizer.lr or a longer lr_scheduler.warmup_steps usually helps; look at this step's data, "
           "too.")),
       ExitCode::kNonFinite);
@@ -199,28 +373,77 @@ absl::Status Trainer::Update(const Gradients& gradients) {
   return absl::OkStatus();
 }
 
+std::vector<std::pair<std::string, const std::vector<at::Tensor>*>> Trainer::StateUnits() const {
+  return {{"model.", &parameters_->masters()},
+          {"optimizer.exp_avg.", &optimizer_->exp_avg()},
+          {"optimizer.exp_avg_sq.", &optimizer_->exp_avg_sq()}};
+}
+
 std::vector<std::pair<std::string, at::Tensor>> Trainer::State() const {
-  const std::vector<std::string>& names = parameters_->names();
-  std::vector<std::pair<std::string, at::Tensor>> state;
-  const auto add = [&](const char* prefix, const std::vector<at::Tensor>& tensors) {
-    for (size_t i = 0; i < names.size(); ++i) state.emplace_back(absl::StrCat(prefix, names[i]), tensors[i]);
-  };
-  add("model.", parameters_->masters());
-  add("optimizer.exp_avg.", optimizer_->exp_avg());
-  add("optimizer.exp_avg_sq.", optimizer_->exp_avg_sq());
+  const std::vector<Parameters::Piece>& pieces = parameters_->pieces();
+  const bool alone = groups_->world().size() == 1;
+  NamedTensors state;
+  for (const auto& [prefix, units] : StateUnits()) {
+    for (size_t i = 0; i < pieces.size(); ++i) {
+      at::Tensor value = alone ? parameters_->View(pieces[i], *units) : parameters_->Gather(i, *units);
+      if (value.defined()) state.emplace_back(absl::StrCat(prefix, pieces[i].name), std::move(value));
+    }
+  }
+  if (pipeline_ != nullptr) CollectFromStages(state);
   return state;
+}
+
+// Sends the tensors of the other stages of the pipeline to rank 0. They are there on the first rank of each stage, and
+// those are the members of one pp group.
+void Trainer::CollectFromStages(NamedTensors& state) const {
+  Communicator& pp = groups_->pp();
+  if (pp.ranks().front() != 0) return;
+  if (pp.rank() != 0) {
+    for (const auto& [name, value] : state) {
+      pp.Exchange({{.tensor = value.to(settings_->device), .peer = 0}}, {}).Wait();
+    }
+    state.clear();
+    return;
+  }
+  // In the order in which each stage has them.
+  std::map<std::string, at::Tensor> all(state.begin(), state.end());
+  for (int64_t peer = 1; peer < pp.size(); ++peer) {
+    const std::vector<bool> owned = pipeline_->OwnedBlocks(peer);
+    for (const auto& [prefix, units] : StateUnits()) {
+      for (size_t i = 0; i < owned.size(); ++i) {
+        if (!owned[i]) continue;
+        for (const ParameterSpec& parameter : model_->spec().blocks[i].parameters) {
+          const at::Tensor value = at::empty(parameter.shape, parameters_->masters().front().options());
+          pp.Exchange({}, {{.tensor = value, .peer = peer}}).Wait();
+          all[absl::StrCat(prefix, parameter.name)] = value.cpu();
+        }
+      }
+    }
+  }
+  state.clear();
+  for (const auto& [prefix, units] : StateUnits()) {
+    for (const BlockSpec& block : model_->spec().blocks) {
+      for (const ParameterSpec& parameter : block.parameters) {
+        const std::string name = absl::StrCat(prefix, parameter.name);
+        state.emplace_back(name, all.at(name));
+      }
+    }
+  }
 }
 
 absl::Status Trainer::Restore(int64_t step,
                               const std::function<absl::StatusOr<at::Tensor>(const std::string& name)>& load) {
   return CatchTorchErrors("restoring a checkpoint", [&]() -> absl::Status {
-    for (const auto& [name, tensor] : State()) {
-      TITAN_ASSIGN_OR_RETURN(const at::Tensor value, load(name));
-      if (value.sizes() != tensor.sizes()) {
-        return absl::InvalidArgumentError(
-            absl::StrCat("the checkpoint's ", name, " has another shape than the model's"));
+    for (const auto& [prefix, units] : StateUnits()) {
+      for (const Parameters::Piece& piece : parameters_->pieces()) {
+        const std::string name = absl::StrCat(prefix, piece.name);
+        TITAN_ASSIGN_OR_RETURN(const at::Tensor value, load(name));
+        if (value.sizes() != at::IntArrayRef(piece.shape)) {
+          return absl::InvalidArgumentError(
+              absl::StrCat("the checkpoint's ", name, " has another shape than the model's"));
+        }
+        parameters_->Assign(piece, value, *units);
       }
-      tensor.copy_(value);
     }
     parameters_->FinishUpdate();
     step_ = step;

@@ -4,6 +4,8 @@
 //   TITAN_ASSIGN_OR_RETURN(const Batch batch, loader->Next());
 //   TITAN_ASSIGN_OR_RETURN(const StepResult result, trainer->Step(batch));  // result.loss, result.grad_norm, ...
 //
+// Many processes may share a step: each gets the same batch, takes its part of it, and learns the same result.
+//
 // A step is ComputeGradients, then Update. Whoever wants to look at or spoil what lies between calls the two.
 
 #ifndef TITAN_TRAIN_TRAINER_H_
@@ -23,7 +25,13 @@
 #include "titan/model/model.h"
 #include "titan/optim/adamw.h"
 #include "titan/optim/lr_schedule.h"
-#include "titan/train/parameters.h"
+#include "titan/parallel/groups.h"
+#include "titan/parallel/parameters.h"
+#include "titan/parallel/pipeline.h"
+
+namespace titan::config {
+class Training;
+}
 
 namespace titan {
 
@@ -32,15 +40,24 @@ struct TrainerOptions {
   // Computes everything in fp64, masters and optimizer state too, whatever the experiment says: for comparison with
   // references.
   bool fp64 = false;
-  // Where the parameters start. Unset: drawn by debug.seed.
+  // Where the parameters start. Unset: drawn by debug.seed, the same for every layout.
   Parameters::InitialValue initial_value = nullptr;
+  // With whom the step is shared; must outlive the trainer. Null: nobody.
+  const ParallelGroups* groups = nullptr;
+  // What the file in parallelism.pipeline_parallel_schedule_csv holds.
+  std::string pipeline_schedule_csv = {};
 };
+
+// Rows of a global batch: training.global_batch_size, or where that is -1 local_batch_size for each rank of data
+// parallelism. InvalidArgument if they cannot be dealt out evenly.
+absl::StatusOr<int64_t> RowsPerStep(const config::Training& training, const Mesh& mesh);
 
 // What a step learned before it changed anything.
 struct Gradients {
-  double loss = 0;           // sum of token cross-entropies / valid tokens, over all microbatches
-  double grad_norm = 0;      // global 2-norm, before clipping
-  int64_t valid_tokens = 0;  // labels that are not -100
+  double loss = 0;                     // sum of token cross-entropies / valid tokens, over all microbatches
+  double grad_norm = 0;                // global 2-norm, before clipping
+  int64_t valid_tokens = 0;            // labels that are not -100
+  bool someone_wants_to_stop = false;  // some rank's `wants_to_stop`
 };
 
 struct StepResult {
@@ -49,12 +66,13 @@ struct StepResult {
   double grad_norm = 0;
   double lr = 0;  // that this step used
   int64_t valid_tokens = 0;
+  bool someone_wants_to_stop = false;
 };
 
 class Trainer {
  public:
   // Sets LibTorch's global determinism by experiment.determinism. `experiment` must have passed the strict reader.
-  // Unimplemented for what one process on one device cannot do.
+  // InvalidArgument for a layout that the model, the batch or the schedule does not allow.
   static absl::StatusOr<std::unique_ptr<Trainer>> Create(const config::Experiment& experiment,
                                                          const TrainerOptions& options);
   ~Trainer();
@@ -64,12 +82,13 @@ class Trainer {
   // Of the next step.
   double lr() const;
 
-  absl::StatusOr<StepResult> Step(const Batch& batch);
+  // `wants_to_stop` is told to all ranks, so that they can agree to end after this step.
+  absl::StatusOr<StepResult> Step(const Batch& batch, bool wants_to_stop = false);
 
-  // Forward and backward of all microbatches (local_batch_size rows each) of the global batch. Valid tokens are counted
-  // from batch.labels. A loss or a gradient that is not finite is an error with ExitCode::kNonFinite that names step,
-  // rank and the first bad parameter; the parameters are as they were.
-  absl::StatusOr<Gradients> ComputeGradients(const Batch& batch);
+  // Forward and backward of all microbatches (local_batch_size rows each) of this rank's part of the global batch, and
+  // the sum over all ranks. Valid tokens are counted from batch.labels. A loss or a gradient that is not finite is an
+  // error with ExitCode::kNonFinite that names step, rank and the first bad parameter; the parameters are as they were.
+  absl::StatusOr<Gradients> ComputeGradients(const Batch& batch, bool wants_to_stop = false);
   // Clips and applies the gradients of the last ComputeGradients, and counts the step.
   absl::Status Update(const Gradients& gradients);
 
@@ -77,9 +96,10 @@ class Trainer {
   const Parameters& parameters() const { return *parameters_; }
 
   // All tensors that a checkpoint holds, by name: "model.<parameter>", "optimizer.exp_avg.<parameter>",
-  // "optimizer.exp_avg_sq.<parameter>". Views of the live tensors.
+  // "optimizer.exp_avg_sq.<parameter>". Alone: views of the live tensors. With others: every rank calls it; rank 0 gets
+  // copies on the CPU, the others nothing.
   std::vector<std::pair<std::string, at::Tensor>> State() const;
-  // Continues after `step` with the tensors that `load` returns for State()'s names.
+  // Continues after `step` with the tensors that `load` returns for State()'s names, of which each rank takes its part.
   absl::Status Restore(int64_t step, const std::function<absl::StatusOr<at::Tensor>(const std::string& name)>& load);
 
  private:
@@ -87,12 +107,23 @@ class Trainer {
 
   explicit Trainer(std::unique_ptr<Settings> settings);
 
+  absl::Status CreatePipeline(PipelinePlan plan);
+  std::vector<Microbatch> CutUp(const Batch& batch, int64_t microbatch_rows) const;
   void Accumulate(const Batch& batch, double gradient_scale, at::Tensor& loss_sum);
+  at::Tensor LocalSumOfSquares() const;
   absl::Status NonFiniteError(const Gradients& gradients) const;
+  using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
+  // (prefix of the names, tensors like masters) of everything in State().
+  std::vector<std::pair<std::string, const std::vector<at::Tensor>*>> StateUnits() const;
+  void CollectFromStages(NamedTensors& state) const;
 
   std::unique_ptr<Settings> settings_;
+  std::unique_ptr<ParallelGroups> own_groups_;  // where options gave none
+  const ParallelGroups* groups_ = nullptr;
   std::unique_ptr<Model> model_;
+  std::unique_ptr<BlockParallelism> parallelism_;
   std::unique_ptr<Parameters> parameters_;
+  std::unique_ptr<Pipeline> pipeline_;  // with a pp axis larger than 1
   std::unique_ptr<AdamW> optimizer_;
   int64_t step_ = 0;
 };

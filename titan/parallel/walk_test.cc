@@ -1,4 +1,4 @@
-#include "titan/train/walk.h"
+#include "titan/parallel/walk.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
@@ -65,7 +65,7 @@ class ToyModel : public Model {
     blocks_.push_back(std::make_unique<ToyLayer>());
     blocks_.push_back(std::make_unique<ToyHead>());
   }
-  BatchContext MakeContext(const at::Tensor&, at::ScalarType) const override { return {}; }
+  BatchContext MakeContext(const at::Tensor&, const ContextOptions&) const override { return {}; }
 };
 
 // Pseudo-random but fixed values.

@@ -1,0 +1,351 @@
+#include "titan/parallel/parameters.h"
+
+#include <ATen/ops/_foreach_copy.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+#include <c10/core/StorageImpl.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/log/check.h"
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "titan/base/status_macros.h"
+
+namespace titan {
+namespace {
+
+// Parameters and shards begin at multiples of this many elements: 128 bytes in bf16, what vector loads and GEMMs like.
+constexpr int64_t kAlignment = 64;
+
+// Reductions that may be under way at once; each holds a whole unit's gradient.
+constexpr size_t kMaxReductions = 2;
+
+int64_t RoundUp(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+int64_t Product(const std::vector<int64_t>& shape) {
+  int64_t product = 1;
+  for (const int64_t extent : shape) product *= extent;
+  return product;
+}
+
+absl::Status CheckShape(const std::string& name, at::IntArrayRef expected, at::IntArrayRef actual) {
+  if (expected == actual) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("parameter ", name, " has the shape (", absl::StrJoin(actual, ", "),
+                                                 ") where the model wants (", absl::StrJoin(expected, ", "),
+                                                 "); these weights belong to another model"));
+}
+
+// Along which dimension tensor parallelism cuts, if it does.
+int64_t SplitDimension(TensorSplit split) { return split == TensorSplit::kRow ? 1 : 0; }
+
+absl::StatusOr<std::vector<int64_t>> LocalShape(const ParameterSpec& parameter, int64_t tp_size) {
+  std::vector<int64_t> shape = parameter.shape;
+  if (parameter.split == TensorSplit::kReplicated) return shape;
+  int64_t& extent = shape[SplitDimension(parameter.split)];
+  if (extent % tp_size != 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "parallelism.tensor_parallel_degree: ", tp_size, " does not divide the ", extent,
+        SplitDimension(parameter.split) == 0 ? " rows of " : " columns of ", parameter.name, "; choose a divisor"));
+  }
+  extent /= tp_size;
+  return shape;
+}
+
+// The memory of a tensor, and of all views of it, goes and comes; the tensors stay.
+void FreeStorage(const at::Tensor& tensor) {
+  tensor.storage().unsafeGetStorageImpl()->set_data_ptr_noswap(at::DataPtr(nullptr, tensor.device()));
+}
+void AllocateStorage(const at::Tensor& tensor) {
+  c10::StorageImpl* const storage = tensor.storage().unsafeGetStorageImpl();
+  storage->set_data_ptr_noswap(storage->allocator()->allocate(storage->nbytes()));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Parameters>> Parameters::Create(const ModelSpec& spec, const ParallelGroups& groups,
+                                                               const Options& options,
+                                                               const InitialValue& initial_value) {
+  auto parameters = std::unique_ptr<Parameters>(new Parameters(groups, options));
+  absl::flat_hash_map<std::string, Reference> reference_of;
+  for (size_t i = 0; i < spec.blocks.size(); ++i) {
+    const BlockSpec& block = spec.blocks[i];
+    std::vector<Reference>& references = parameters->references_.emplace_back();
+    if (!options.owned_blocks.empty() && !options.owned_blocks[i]) continue;
+    for (size_t j = 0; j < block.parameters.size(); ++j) {
+      const Reference reference{.unit = parameters->units_.size(), .parameter = j};
+      reference_of[block.parameters[j].name] = reference;
+      references.push_back(reference);
+    }
+    TITAN_RETURN_IF_ERROR(parameters->AddUnit(block, initial_value));
+    for (const std::string& name : block.shared_parameters) {
+      CHECK(reference_of.contains(name)) << block.name << " shares " << name << ", which no earlier block here owns";
+      references.push_back(reference_of[name]);
+    }
+  }
+  parameters->ClearGradients();
+  return parameters;
+}
+
+absl::Status Parameters::AddUnit(const BlockSpec& block, const InitialValue& initial_value) {
+  const int64_t num_ranks = groups_.fsdp().size(), rank = groups_.fsdp().rank();
+  const size_t index = units_.size();
+  Unit& unit = units_.emplace_back();
+  unit.offsets.resize(block.parameters.size());
+  std::vector<std::vector<int64_t>> shapes;
+  for (const ParameterSpec& parameter : block.parameters) {
+    TITAN_ASSIGN_OR_RETURN(shapes.emplace_back(), LocalShape(parameter, groups_.tp().size()));
+  }
+  int64_t size = 0;
+  for (const bool replicated : {true, false}) {
+    for (size_t j = 0; j < shapes.size(); ++j) {
+      if ((block.parameters[j].split == TensorSplit::kReplicated) != replicated) continue;
+      unit.offsets[j] = size;
+      size = RoundUp(size + Product(shapes[j]), kAlignment);
+    }
+    if (replicated) unit.replicated_size = size;
+  }
+  unit.shard_size = RoundUp((size + num_ranks - 1) / num_ranks, kAlignment);
+
+  const at::TensorOptions device(options_.device);
+  masters_.push_back(at::zeros({unit.shard_size}, device.dtype(options_.dtype)));
+  const int64_t first = rank * unit.shard_size, last = first + unit.shard_size;
+  for (size_t j = 0; j < shapes.size(); ++j) {
+    const ParameterSpec& parameter = block.parameters[j];
+    const int64_t begin = unit.offsets[j], end = begin + Product(shapes[j]);
+    Piece piece{.name = parameter.name, .shape = parameter.shape, .split = parameter.split, .local_shape = shapes[j]};
+    piece.begin = std::clamp(first, begin, end) - begin;
+    piece.end = std::clamp(last, begin, end) - begin;
+    piece.unit = index;
+    piece.start = begin;
+    piece.offset = piece.begin == piece.end ? 0 : begin + piece.begin - first;
+    TITAN_ASSIGN_OR_RETURN(const at::Tensor value, initial_value(parameter));
+    TITAN_RETURN_IF_ERROR(CheckShape(parameter.name, parameter.shape, value.sizes()));
+    Assign(piece, value, masters_);
+    pieces_.push_back(std::move(piece));
+  }
+
+  unit.computed = masters_.back().to(options_.compute_dtype);  // the same tensor if nothing changes
+  unit.gathered =
+      IsSharded() ? at::empty({num_ranks * unit.shard_size}, device.dtype(options_.compute_dtype)) : unit.computed;
+  for (size_t j = 0; j < shapes.size(); ++j) {
+    unit.weights.push_back(unit.gathered.narrow(0, unit.offsets[j], Product(shapes[j])).view(shapes[j]));
+  }
+  if (IsSharded()) FreeStorage(unit.gathered);
+  return absl::OkStatus();
+}
+
+at::Tensor Parameters::LocalPart(const Piece& piece, const at::Tensor& value) const {
+  if (piece.split == TensorSplit::kReplicated || groups_.tp().size() == 1) return value;
+  const int64_t dimension = SplitDimension(piece.split);
+  const int64_t extent = piece.local_shape[dimension];
+  return value.narrow(dimension, groups_.tp().rank() * extent, extent);
+}
+
+void Parameters::Assign(const Piece& piece, const at::Tensor& value, const std::vector<at::Tensor>& units) const {
+  const int64_t count = piece.end - piece.begin;
+  if (count == 0) return;
+  units[piece.unit]
+      .narrow(0, piece.offset, count)
+      .copy_(LocalPart(piece, value).reshape({-1}).narrow(0, piece.begin, count));
+}
+
+at::Tensor Parameters::View(const Piece& piece, const std::vector<at::Tensor>& units) const {
+  const at::Tensor flat = units[piece.unit].narrow(0, piece.offset, piece.end - piece.begin);
+  return flat.numel() == Product(piece.local_shape) ? flat.view(piece.local_shape) : flat;
+}
+
+int64_t Parameters::num_replicated(size_t unit) const {
+  const int64_t first = groups_.fsdp().rank() * units_[unit].shard_size;
+  return std::clamp<int64_t>(units_[unit].replicated_size - first, 0, units_[unit].shard_size);
+}
+
+at::Tensor Parameters::Gather(size_t index, const std::vector<at::Tensor>& units) const {
+  const Piece& piece = pieces_[index];
+  const Communicator& fsdp = groups_.fsdp();
+  const at::Tensor& shard = units[piece.unit];
+  const int64_t shard_size = units_[piece.unit].shard_size;
+  at::Tensor part = View(piece, units);  // of this rank by tensor parallelism
+  if (IsSharded()) {
+    // Each rank sends as many elements as fit all, its piece first.
+    const int64_t numel = Product(piece.local_shape), capacity = std::min(numel, shard_size);
+    at::Tensor sent = at::zeros({capacity}, shard.options());
+    sent.narrow(0, 0, part.numel()).copy_(part);
+    const at::Tensor received = at::empty({fsdp.size() * capacity}, shard.options());
+    groups_.fsdp().AllGather(received, sent).Wait();
+    at::Tensor whole = at::empty({numel}, shard.options());
+    for (int64_t rank = 0; rank < fsdp.size(); ++rank) {
+      const int64_t begin = std::clamp<int64_t>(rank * shard_size - piece.start, 0, numel);
+      const int64_t end = std::clamp<int64_t>((rank + 1) * shard_size - piece.start, 0, numel);
+      whole.narrow(0, begin, end - begin).copy_(received.narrow(0, rank * capacity, end - begin));
+    }
+    part = whole.view(piece.local_shape);
+  }
+  if (piece.split != TensorSplit::kReplicated && groups_.tp().size() > 1) {
+    const int64_t tp_size = groups_.tp().size();
+    const at::Tensor received = at::empty({tp_size * part.numel()}, part.options());
+    groups_.tp().AllGather(received, part.contiguous()).Wait();
+    std::vector<at::Tensor> parts;
+    for (int64_t rank = 0; rank < tp_size; ++rank) {
+      parts.push_back(received.narrow(0, rank * part.numel(), part.numel()).view(piece.local_shape));
+    }
+    part = at::cat(parts, SplitDimension(piece.split));
+  }
+  const bool keeps = fsdp.rank() == 0 && groups_.tp().rank() == 0 && groups_.replicate().rank() == 0;
+  return keeps ? part.cpu() : at::Tensor();
+}
+
+void Parameters::BeginStep(int64_t num_microbatches) {
+  ClearGradients();
+  num_microbatches_ = num_microbatches;
+}
+
+void Parameters::ClearGradients() {
+  gradients_.assign(masters_.size(), at::Tensor());
+  for (Unit& unit : units_) {
+    unit.arrived = 0;
+    unit.whole_gradient.reset();
+  }
+}
+
+void Parameters::FinishUpdate() {
+  if (options_.compute_dtype != options_.dtype) {
+    std::vector<at::Tensor> computed;
+    for (const Unit& unit : units_) computed.push_back(unit.computed);
+    if (!computed.empty()) at::_foreach_copy_(computed, masters_);
+  }
+  for (Unit& unit : units_) Free(unit);
+}
+
+void Parameters::StartGather(Unit& unit) {
+  if (!IsSharded() || unit.is_gathered) return;
+  AllocateStorage(unit.gathered);
+  unit.gather = groups_.fsdp().AllGather(unit.gathered, unit.computed);
+  unit.is_gathered = true;
+}
+
+void Parameters::Free(Unit& unit) {
+  if (!IsSharded() || !unit.is_gathered) return;
+  unit.gather.Wait();  // prefetched and never used
+  FreeStorage(unit.gathered);
+  unit.is_gathered = false;
+}
+
+void Parameters::Prefetch(size_t block) {
+  for (const Reference& reference : references_[block]) StartGather(units_[reference.unit]);
+}
+
+std::vector<at::Tensor> Parameters::Weights(size_t block) {
+  Prefetch(block);
+  std::vector<at::Tensor> weights;
+  for (const Reference& reference : references_[block]) {
+    Unit& unit = units_[reference.unit];
+    unit.gather.Wait();
+    weights.push_back(unit.weights[reference.parameter]);
+  }
+  return weights;
+}
+
+void Parameters::Release(size_t block) {
+  for (const Reference& reference : references_[block]) {
+    Unit& unit = units_[reference.unit];
+    if (options_.reshard_after_forward || unit.arrived == num_microbatches_) Free(unit);
+  }
+}
+
+// Memory for a unit's gradients. What lies between parameters must be zero: it is counted in norms.
+at::Tensor Parameters::NewWholeGradient(Unit& unit) const {
+  at::Tensor gradient = at::empty({unit.gathered.numel()}, unit.gathered.options().dtype(options_.dtype));
+  std::vector<std::pair<int64_t, int64_t>> taken;  // [begin, end) of each parameter
+  for (size_t j = 0; j < unit.weights.size(); ++j) {
+    taken.emplace_back(unit.offsets[j], unit.offsets[j] + unit.weights[j].numel());
+  }
+  std::sort(taken.begin(), taken.end());
+  taken.emplace_back(gradient.numel(), gradient.numel());
+  int64_t end = 0;
+  for (const auto& [begin, next_end] : taken) {
+    if (begin > end) gradient.narrow(0, end, begin - end).zero_();
+    end = next_end;
+  }
+  unit.has_gradient.assign(unit.weights.size(), false);
+  return gradient;
+}
+
+void Parameters::AddGradients(size_t block, std::vector<at::Tensor> gradients) {
+  const std::vector<Reference>& references = references_[block];
+  CHECK_EQ(gradients.size(), references.size());
+  for (size_t i = 0; i < references.size(); ++i) {
+    const auto [index, parameter] = references[i];
+    Unit& unit = units_[index];
+    if (!unit.whole_gradient.defined()) unit.whole_gradient = NewWholeGradient(unit);
+    at::Tensor sum =
+        unit.whole_gradient.narrow(0, unit.offsets[parameter], gradients[i].numel()).view(gradients[i].sizes());
+    if (unit.has_gradient[parameter]) {
+      sum.add_(gradients[i]);
+    } else {
+      sum.copy_(gradients[i]);
+      unit.has_gradient[parameter] = true;
+    }
+    gradients[i].reset();
+  }
+  // Blocks that share a unit come before its owner, on the way back.
+  const size_t owned = references.front().unit;
+  Unit& unit = units_[owned];
+  ++unit.arrived;
+  CHECK_LE(unit.arrived, num_microbatches_) << "more microbatches than BeginStep was told";
+  if (options_.reduce_every_microbatch || unit.arrived == num_microbatches_) StartReduction(owned);
+}
+
+void Parameters::StartReduction(size_t index) {
+  Unit& unit = units_[index];
+  const at::Tensor whole = std::exchange(unit.whole_gradient, at::Tensor());
+  if (IsSharded()) {
+    unit.reduced = at::empty({unit.shard_size}, whole.options());
+    unit.reduction = groups_.fsdp().ReduceScatter(unit.reduced, whole);
+  } else {
+    unit.reduced = whole;
+  }
+  reducing_.push_back(index);
+  if (reducing_.size() > (IsSharded() ? kMaxReductions : 0)) FinishReduction(reducing_.front());
+}
+
+void Parameters::FinishReduction(size_t index) {
+  CHECK_EQ(reducing_.front(), index);
+  reducing_.pop_front();
+  Unit& unit = units_[index];
+  unit.reduction.Wait();
+  const at::Tensor reduced = std::exchange(unit.reduced, at::Tensor());
+  at::Tensor& sum = gradients_[index];
+  sum = sum.defined() ? sum.add_(reduced) : reduced;
+  if (unit.arrived < num_microbatches_ || groups_.replicate().size() == 1) return;
+  unit.reduction = groups_.replicate().AllReduce(sum);
+  replicating_.push_back(index);
+}
+
+void Parameters::FinishGradients() {
+  while (!reducing_.empty()) FinishReduction(reducing_.front());
+  for (const size_t index : std::exchange(replicating_, {})) units_[index].reduction.Wait();
+  if (groups_.tp().size() > 1) AddUpReplicatedGradients();
+}
+
+// Norms see only this rank's tokens (sequence parallelism), so that their gradients are summands.
+void Parameters::AddUpReplicatedGradients() {
+  std::vector<at::Tensor> parts;
+  for (size_t unit = 0; unit < units_.size(); ++unit) {
+    if (num_replicated(unit) > 0) parts.push_back(gradients_[unit].narrow(0, 0, num_replicated(unit)));
+  }
+  if (parts.empty()) return;  // then the other ranks of the group, which share the same pieces, have none either
+  const at::Tensor sum = at::cat(parts);
+  groups_.tp().AllReduce(sum).Wait();
+  int64_t offset = 0;
+  for (at::Tensor& part : parts) {
+    part.copy_(sum.narrow(0, offset, part.numel()));
+    offset += part.numel();
+  }
+}
+
+}  // namespace titan

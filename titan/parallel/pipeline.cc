@@ -1,0 +1,161 @@
+#include "titan/parallel/pipeline.h"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/zeros.h>
+
+#include "absl/log/check.h"
+#include "absl/strings/str_cat.h"
+#include "titan/base/status_macros.h"
+
+namespace titan {
+
+std::vector<bool> Pipeline::OwnedBlocks(const PipelinePlan& plan, int64_t pp_rank, size_t num_blocks) {
+  std::vector<bool> owned(num_blocks, false);
+  for (size_t stage = 0; stage < plan.stages.size(); ++stage) {
+    if (plan.schedule.rank_of_stage[stage] != pp_rank) continue;
+    for (int64_t block = plan.stages[stage].begin; block < plan.stages[stage].end; ++block) owned[block] = true;
+  }
+  return owned;
+}
+
+absl::StatusOr<std::unique_ptr<Pipeline>> Pipeline::Create(const Model& model, BlockParameters& parameters,
+                                                           const ParallelGroups& groups, PipelinePlan plan,
+                                                           const Options& options) {
+  auto pipeline = std::unique_ptr<Pipeline>(new Pipeline(model, parameters, groups, std::move(plan), options));
+  for (const PipelineAction& action : pipeline->plan_.schedule.actions[groups.pp().rank()]) {
+    pipeline->splits_backward_ |= action.op == PipelineOp::kBackwardWeight;
+  }
+  TITAN_RETURN_IF_ERROR(pipeline->Connect());
+  return pipeline;
+}
+
+absl::Status Pipeline::Connect() {
+  const Communicator& pp = groups_.pp();
+  for (int64_t from = 0; from < pp.size(); ++from) {
+    for (int64_t to = 0; to < pp.size(); ++to) {
+      if (from == to || (pp.rank() != from && pp.rank() != to)) continue;
+      std::vector<PipelineAction> order = ReceivesInSendOrder(plan_.schedule, from, to);
+      if (order.empty()) continue;
+      TITAN_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> channel,
+                             groups_.NewGroup(absl::StrCat("pp.", pp.ranks()[from], "to", pp.ranks()[to]),
+                                              {pp.ranks()[from], pp.ranks()[to]}));
+      if (pp.rank() == from) {
+        outboxes_[to] = std::move(channel);
+      } else {
+        inboxes_[from] = Inbox{.channel = std::move(channel), .order = std::move(order), .posted = {}};
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+int64_t Pipeline::Sender(const PipelineAction& action) const {
+  int64_t from = -1;  // a stage
+  if (action.op == PipelineOp::kForward) {
+    from = action.stage - 1;
+  } else if (action.op != PipelineOp::kBackwardWeight && action.stage + 1 < plan_.schedule.num_stages) {
+    from = action.stage + 1;
+  }
+  if (from < 0) return -1;
+  const int64_t rank = plan_.schedule.rank_of_stage[from];
+  return rank == groups_.pp().rank() ? -1 : rank;
+}
+
+void Pipeline::Post(const PipelineAction& action) {
+  const int64_t sender = Sender(action);
+  if (sender < 0) return;
+  Inbox& inbox = inboxes_.at(sender);
+  const Key key = KeyOf(action);
+  while (inbox.posted.find(key) == inbox.posted.end()) {
+    CHECK_LT(inbox.next, inbox.order.size()) << "no message for " << ToString(action);
+    const at::Tensor value = at::empty(hidden_shape_, at::TensorOptions(options_.device).dtype(options_.compute_dtype));
+    // Of the two ranks of the channel the sender is the first.
+    Work work = inbox.channel->Exchange({}, {{.tensor = value, .peer = 0}});
+    inbox.posted.emplace(KeyOf(inbox.order[inbox.next++]), std::make_pair(value, std::move(work)));
+  }
+}
+
+at::Tensor Pipeline::Input(const PipelineAction& action) {
+  const Key key = KeyOf(action);
+  const int64_t sender = Sender(action);
+  if (sender < 0) {
+    const auto found = local_.find(key);
+    CHECK(found != local_.end()) << ToString(action) << " runs before what it needs";
+    at::Tensor value = std::move(found->second);
+    local_.erase(found);
+    return value;
+  }
+  Post(action);
+  const auto found = inboxes_.at(sender).posted.find(key);
+  auto [value, work] = std::move(found->second);
+  inboxes_.at(sender).posted.erase(found);
+  work.Wait();
+  return value;
+}
+
+void Pipeline::Deliver(const PipelineAction& receiver, const at::Tensor& value) {
+  const int64_t rank = plan_.schedule.rank_of_stage[receiver.stage];
+  if (rank == groups_.pp().rank()) {
+    local_[KeyOf(receiver)] = value;
+  } else {
+    sends_.push_back(outboxes_.at(rank)->Exchange({{.tensor = value.contiguous(), .peer = 1}}, {}));
+  }
+}
+
+std::vector<int64_t> Pipeline::HiddenShape(const Microbatch& microbatch) const {
+  const at::IntArrayRef tokens = microbatch.context.positions.sizes();  // (B, S)
+  const int64_t dim = model_.spec().blocks.front().parameters.front().shape.back();
+  const int64_t tp_size = groups_.tp().size();
+  if (tp_size == 1) return {tokens[0], tokens[1], dim};
+  return {1, tokens[0] * tokens[1] / tp_size, dim};
+}
+
+void Pipeline::Execute(const PipelineAction& action, const std::vector<Microbatch>& microbatches,
+                       double gradient_scale) {
+  const auto [op, stage, microbatch] = action;
+  const bool is_first = stage == 0, is_last = stage + 1 == plan_.schedule.num_stages;
+  std::unique_ptr<StageWalk>& walk = walks_[{stage, microbatch}];
+  if (op == PipelineOp::kForward) {
+    const auto [begin, end] = plan_.stages[stage];
+    walk = std::make_unique<StageWalk>(model_, parameters_, begin, end, microbatches[microbatch], options_.recompute,
+                                       splits_backward_);
+    const at::Tensor output = walk->Forward(is_first ? at::Tensor() : Input(action));
+    if (is_last) {
+      loss_sum_.add_(output);
+      local_[KeyOf({PipelineOp::kBackward, stage, microbatch})] = at::full({}, gradient_scale, output.options());
+    } else {
+      Deliver({PipelineOp::kForward, stage + 1, microbatch}, output);
+    }
+    return;
+  }
+  if (op == PipelineOp::kBackwardWeight) {
+    walk->BackwardWeight();
+    walks_.erase({stage, microbatch});
+    return;
+  }
+  const at::Tensor output_gradient = Input(action);
+  const bool is_full = op == PipelineOp::kBackward;
+  const at::Tensor gradient = is_full ? walk->Backward(output_gradient) : walk->BackwardInput(output_gradient);
+  if (is_full) walks_.erase({stage, microbatch});
+  if (!is_first) Deliver({PipelineOp::kBackward, stage - 1, microbatch}, gradient);
+}
+
+at::Tensor Pipeline::ForwardBackward(const std::vector<Microbatch>& microbatches, double gradient_scale) {
+  CHECK_EQ(static_cast<int64_t>(microbatches.size()), plan_.schedule.num_microbatches);
+  hidden_shape_ = HiddenShape(microbatches.front());
+  loss_sum_ = at::zeros({}, at::TensorOptions(options_.device).dtype(at::kDouble));
+  for (auto& [sender, inbox] : inboxes_) inbox.next = 0;
+  const std::vector<PipelineAction>& actions = plan_.schedule.actions[groups_.pp().rank()];
+  for (size_t i = 0; i < actions.size(); ++i) {
+    Post(actions[i]);
+    if (i + 1 < actions.size()) Post(actions[i + 1]);
+    Execute(actions[i], microbatches, gradient_scale);
+  }
+  for (Work& send : sends_) send.Wait();
+  sends_.clear();
+  CHECK(walks_.empty() && local_.empty()) << "the schedule left work undone";
+  return loss_sum_;
+}
+
+}  // namespace titan

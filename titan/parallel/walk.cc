@@ -1,0 +1,162 @@
+#include "titan/parallel/walk.h"
+
+#include <ATen/ops/full.h>
+#include <c10/core/GradMode.h>
+
+#include <utility>
+
+#include "absl/log/check.h"
+
+namespace titan {
+namespace {
+
+// Fresh leaves over the same storage, so that a gradient ends here and never reaches into another block's graph.
+at::Tensor Leaf(const at::Tensor& tensor) { return tensor.detach().requires_grad_(true); }
+
+std::vector<at::Tensor> Leaves(const std::vector<at::Tensor>& tensors) {
+  std::vector<at::Tensor> leaves;
+  leaves.reserve(tensors.size());
+  for (const at::Tensor& tensor : tensors) leaves.push_back(Leaf(tensor));
+  return leaves;
+}
+
+// Runs the blocks before the head without gradients; returns the head's input (B, S, D).
+at::Tensor ForwardBody(const Model& model, BlockParameters& parameters, const Microbatch& microbatch,
+                       std::vector<at::Tensor>* hidden) {
+  at::Tensor x = microbatch.tokens;  // (B, S), then (B, S, D)
+  for (size_t i = 0; i + 1 < model.blocks().size(); ++i) {
+    const std::vector<at::Tensor> weights = parameters.Weights(i);
+    parameters.Prefetch(i + 1);
+    x = model.blocks()[i]->Forward(x, weights, microbatch.context);
+    parameters.Release(i);
+    if (hidden != nullptr) hidden->push_back(x);
+  }
+  return x;
+}
+
+}  // namespace
+
+StageWalk::StageWalk(const Model& model, BlockParameters& parameters, size_t begin, size_t end,
+                     const Microbatch& microbatch, const std::vector<bool>& recompute, bool split_backward)
+    : model_(model),
+      parameters_(parameters),
+      begin_(begin),
+      end_(end),
+      microbatch_(microbatch),
+      recompute_(recompute),
+      tapes_(end - begin) {
+  CHECK_LT(begin, end);
+  CHECK_LE(end, model.blocks().size());
+  CHECK_EQ(recompute.size(), model.blocks().size());
+  if (!split_backward) return;
+  deferred_ = std::make_unique<DeferredGradients>();
+  microbatch_.context.deferred = deferred_.get();
+}
+
+// Output of a block: the loss sum for the model's last one, else (B, S, D).
+at::Tensor StageWalk::Run(size_t block, const at::Tensor& input, const std::vector<at::Tensor>& weights) const {
+  const bool is_last = block + 1 == model_.blocks().size();
+  return is_last ? model_.head().ForwardLossSum(input, microbatch_.labels, weights, microbatch_.context)
+                 : model_.blocks()[block]->Forward(input, weights, microbatch_.context);
+}
+
+// Forward of a block with its graph recorded. `input` is not part of any graph.
+StageWalk::Tape StageWalk::Record(size_t block, const at::Tensor& input) {
+  Tape tape;
+  tape.input = block == 0 ? input : Leaf(input);
+  tape.weights = Leaves(parameters_.Weights(block));
+  tape.output = Run(block, tape.input, tape.weights);
+  return tape;
+}
+
+at::Tensor StageWalk::Forward(const at::Tensor& input) {
+  at::Tensor x = begin_ == 0 ? microbatch_.tokens : input;  // (B, S), then (B, S, D)
+  for (size_t i = begin_; i < end_; ++i) {
+    const std::vector<at::Tensor> weights = parameters_.Weights(i);
+    if (i + 1 < end_) parameters_.Prefetch(i + 1);
+    Tape& tape = tapes_[i - begin_];
+    if (recompute_[i]) {
+      c10::AutoGradMode no_grad(false);
+      tape.input = x;
+      x = Run(i, x, weights);
+    } else {
+      tape = Record(i, x);
+      x = tape.output.detach();
+    }
+    // The head's backward is next.
+    if (i + 1 < model_.blocks().size()) parameters_.Release(i);
+  }
+  return x;
+}
+
+void StageWalk::HandOnGradients(size_t block, Tape& tape) {
+  std::vector<at::Tensor> gradients;
+  gradients.reserve(tape.weights.size());
+  for (const at::Tensor& weight : tape.weights) {
+    CHECK(weight.grad().defined()) << "block " << block << " does not use parameter " << gradients.size();
+    gradients.push_back(weight.grad());
+  }
+  tape.weights.clear();
+  parameters_.AddGradients(block, std::move(gradients));
+}
+
+at::Tensor StageWalk::WalkBackward(at::Tensor gradient, bool defer_weights) {
+  for (size_t i = end_; i-- > begin_;) {
+    Tape& tape = tapes_[i - begin_];
+    parameters_.Weights(i);
+    if (i > begin_) parameters_.Prefetch(i - 1);
+    if (!tape.output.defined()) tape = Record(i, tape.input);
+    tape.output.backward(gradient);
+    gradient = i == 0 ? at::Tensor() : tape.input.grad();
+    tape.output.reset();
+    tape.input.reset();
+    if (!defer_weights) HandOnGradients(i, tape);
+    parameters_.Release(i);
+  }
+  return gradient;
+}
+
+at::Tensor StageWalk::Backward(const at::Tensor& output_gradient) {
+  return WalkBackward(output_gradient, /*defer_weights=*/false);
+}
+
+at::Tensor StageWalk::BackwardInput(const at::Tensor& output_gradient) {
+  CHECK(deferred_ != nullptr) << "the walk was made without split_backward";
+  deferred_->set_deferring(true);
+  return WalkBackward(output_gradient, /*defer_weights=*/true);
+}
+
+void StageWalk::BackwardWeight() {
+  deferred_->Run();
+  for (size_t i = end_; i-- > begin_;) HandOnGradients(i, tapes_[i - begin_]);
+}
+
+at::Tensor ForwardBackward(const Model& model, BlockParameters& parameters, const Microbatch& microbatch,
+                           double gradient_scale, const std::vector<bool>& recompute) {
+  StageWalk walk(model, parameters, 0, model.blocks().size(), microbatch, recompute);
+  const at::Tensor loss_sum = walk.Forward(at::Tensor());  // scalar
+  walk.Backward(at::full({}, gradient_scale, loss_sum.options()));
+  return loss_sum;
+}
+
+at::Tensor ForwardLossSum(const Model& model, BlockParameters& parameters, const Microbatch& microbatch) {
+  c10::AutoGradMode no_grad(false);
+  const at::Tensor x = ForwardBody(model, parameters, microbatch, /*hidden=*/nullptr);
+  const size_t head = model.blocks().size() - 1;
+  const at::Tensor sum =
+      model.head().ForwardLossSum(x, microbatch.labels, parameters.Weights(head), microbatch.context);
+  parameters.Release(head);
+  return sum;
+}
+
+at::Tensor ForwardLogits(const Model& model, BlockParameters& parameters, const Microbatch& microbatch,
+                         std::vector<at::Tensor>* hidden) {
+  c10::AutoGradMode no_grad(false);
+  const at::Tensor x = ForwardBody(model, parameters, microbatch, hidden);
+  const size_t head = model.blocks().size() - 1;
+  const at::Tensor logits = model.head().Forward(x, parameters.Weights(head), microbatch.context);
+  parameters.Release(head);
+  return logits;
+}
+
+}  // namespace titan
