@@ -78,7 +78,7 @@ TITAN_INLINE Vector<double> Exp2(Vector<double> x) {
 }
 
 // Keys of a block: its packed forms stay in the second-level cache while all queries pass.
-constexpr int64_t kBlockElements = 16 * 1024;
+constexpr int64_t kBlockElements = 32 * 1024;
 
 // Packed matrices have rows of whole vectors and as many rows as a block has keys.
 template <typename T>
@@ -298,13 +298,17 @@ TITAN_INLINE void AddOuterProductsPart(const T* weights, const T* x, const Layou
   }
   for (int64_t j = tile.low; j < tile.high; ++j) {
     T* row = rows + j * layout.padded_dim;
+    Vector<T> sum[kVectors];
 #pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) {
-      Vector<T> sum = Load(row + v * Simd<T>::kLanes);
+    for (int v = 0; v < kVectors; ++v) sum[v] = Load(row + v * Simd<T>::kLanes);
 #pragma GCC unroll 8
-      for (int r = 0; r < kQueries; ++r) sum += weights[r * layout.score_stride + j] * own[r][v];
-      Store(row + v * Simd<T>::kLanes, sum);
+    for (int r = 0; r < kQueries; ++r) {
+      const T weight = weights[r * layout.score_stride + j];
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) sum[v] += weight * own[r][v];
     }
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) Store(row + v * Simd<T>::kLanes, sum[v]);
   }
 }
 

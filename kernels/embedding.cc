@@ -3,19 +3,16 @@
 #include <ATen/Parallel.h>
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/empty.h>
-#include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
 #include <cstring>
 #include <vector>
 
+#include "kernels/function.h"
 #include "kernels/simd.h"
 
 namespace titan {
 namespace {
-
-using torch::autograd::AutogradContext;
-using torch::autograd::tensor_list;
 
 at::Tensor GatherCpu(const at::Tensor& indices, const at::Tensor& table) {
   const int64_t rows = table.size(0);
@@ -82,20 +79,16 @@ at::Tensor BackwardCpu(const at::Tensor& indices, const at::Tensor& dout, int64_
   return dtable;
 }
 
-class EmbeddingFunction : public torch::autograd::Function<EmbeddingFunction> {
- public:
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& indices_in, const at::Tensor& table) {
-    const at::Tensor indices = indices_in.contiguous();
-    context->save_for_backward({indices});
-    context->saved_data["rows"] = table.size(0);
-    return GatherCpu(indices, table.contiguous());
-  }
-
-  static tensor_list backward(AutogradContext* context, tensor_list gradients) {
-    const at::Tensor indices = context->get_saved_variables()[0];
-    return {at::Tensor(), BackwardCpu(indices, gradients[0].contiguous(), context->saved_data["rows"].toInt())};
-  }
-};
+at::Tensor RecordEmbedding(const at::Tensor& indices, const at::Tensor& table) {
+  const int64_t rows = table.size(0);
+  const auto forward = [&](const TensorVector& in) -> Recorded {
+    return {.outputs = {GatherCpu(indices, in[0].contiguous())}, .saved = {indices}};
+  };
+  const auto backward = [rows](const TensorVector& saved, const TensorVector& gradients) -> TensorVector {
+    return {BackwardCpu(saved[0], gradients[0].contiguous(), rows)};
+  };
+  return ApplyFunction({table}, forward, backward)[0];
+}
 
 }  // namespace
 
@@ -103,7 +96,7 @@ at::Tensor Embedding(const at::Tensor& indices, const at::Tensor& table) {
   TORCH_CHECK(indices.scalar_type() == at::kLong && table.dim() == 2, "embedding: expects int64 indices and a (V, D) ",
               "table, got ", indices.scalar_type(), " and ", table.sizes());
   if (!table.is_cpu()) return at::embedding(table, indices);
-  return EmbeddingFunction::apply(indices, table);
+  return RecordEmbedding(indices.contiguous(), table);
 }
 
 }  // namespace titan

@@ -13,19 +13,18 @@
 #include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
-#include <torch/csrc/autograd/custom_function.h>
+#include <c10/core/GradMode.h>
 
 #include <algorithm>
 #include <cmath>
-#include <vector>
+#include <memory>
+#include <utility>
 
+#include "kernels/function.h"
 #include "kernels/simd.h"
 
 namespace titan {
 namespace {
-
-using torch::autograd::AutogradContext;
-using torch::autograd::tensor_list;
 
 // Bytes of one chunk of logits: large enough for the matrix products, small beside everything else.
 constexpr int64_t kChunkBytesCpu = int64_t{8} << 20;
@@ -149,25 +148,21 @@ Gradients ForwardChunks(const at::Tensor& hidden, const at::Tensor& weight, cons
   return out;
 }
 
-class LinearCrossEntropyFunction : public torch::autograd::Function<LinearCrossEntropyFunction> {
- public:
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& hidden, const at::Tensor& weight,
-                            const at::Tensor& labels) {
-    Gradients out = ForwardChunks(hidden.contiguous(), weight.contiguous(), labels.contiguous(), /*gradient=*/true);
-    context->saved_data["dhidden"] = out.dhidden;
-    context->saved_data["dweight"] = out.dweight;
-    return out.loss;
-  }
-
-  // The stored gradients are scaled in place, hence usable once.
-  static tensor_list backward(AutogradContext* context, tensor_list gradients) {
-    TORCH_CHECK(!context->saved_data["dhidden"].isNone(), "linear_cross_entropy: backward can run only once");
-    at::Tensor dhidden = context->saved_data["dhidden"].toTensor(), dweight = context->saved_data["dweight"].toTensor();
-    context->saved_data["dhidden"] = c10::IValue();
-    context->saved_data["dweight"] = c10::IValue();
-    return {dhidden.mul_(gradients[0]), dweight.mul_(gradients[0]), at::Tensor()};
-  }
-};
+// labels (rows), contiguous.
+at::Tensor RecordLoss(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& labels) {
+  // Scaled in place and handed on by backward, hence usable once.
+  const auto kept = std::make_shared<Gradients>();
+  const auto forward = [&](const TensorVector& in) -> Recorded {
+    *kept = ForwardChunks(in[0].contiguous(), in[1].contiguous(), labels, /*gradient=*/true);
+    return {.outputs = {std::exchange(kept->loss, at::Tensor())}, .saved = {}};
+  };
+  const auto backward = [kept](const TensorVector&, const TensorVector& gradients) -> TensorVector {
+    TORCH_CHECK(kept->dhidden.defined(), "linear_cross_entropy: backward can run only once");
+    const Gradients once = std::exchange(*kept, Gradients());
+    return {once.dhidden.mul_(gradients[0]), once.dweight.mul_(gradients[0])};
+  };
+  return ApplyFunction({hidden, weight}, forward, backward)[0];
+}
 
 }  // namespace
 
@@ -179,7 +174,7 @@ at::Tensor LinearCrossEntropy(const at::Tensor& hidden, const at::Tensor& weight
               " ", labels.sizes());
   const bool gradient = c10::GradMode::is_enabled() && (hidden.requires_grad() || weight.requires_grad());
   if (!gradient) return ForwardChunks(hidden.contiguous(), weight.contiguous(), labels.contiguous(), false).loss;
-  return LinearCrossEntropyFunction::apply(hidden, weight, labels);
+  return RecordLoss(hidden, weight, labels.contiguous());
 }
 
 }  // namespace titan

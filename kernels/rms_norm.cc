@@ -5,17 +5,14 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/rms_norm.h>
-#include <torch/csrc/autograd/custom_function.h>
 
 #include <vector>
 
+#include "kernels/function.h"
 #include "kernels/simd.h"
 
 namespace titan {
 namespace {
-
-using torch::autograd::AutogradContext;
-using torch::autograd::tensor_list;
 
 // Rows whose weight gradients are summed together. Fixed, so that the sum does not depend on the number of threads.
 constexpr int64_t kRowsPerPartial = 64;
@@ -144,37 +141,33 @@ std::pair<at::Tensor, at::Tensor> BackwardCpu(const at::Tensor& x, const at::Ten
   return {dx, dweight};
 }
 
-class RmsNormFunction : public torch::autograd::Function<RmsNormFunction> {
- public:
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight, double eps) {
-    CpuForward out = ForwardCpu(x.contiguous(), at::Tensor(), weight.contiguous(), eps);
-    context->save_for_backward({out.sum, weight.contiguous(), out.inverse_rms});
-    return out.y;
-  }
-
-  static tensor_list backward(AutogradContext* context, tensor_list gradients) {
-    const tensor_list saved = context->get_saved_variables();
+at::Tensor RecordRmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps) {
+  const auto forward = [&](const TensorVector& in) -> Recorded {
+    const at::Tensor weight = in[1].contiguous();
+    CpuForward out = ForwardCpu(in[0].contiguous(), at::Tensor(), weight, eps);
+    return {.outputs = {out.y}, .saved = {out.sum, weight, out.inverse_rms}};
+  };
+  const auto backward = [](const TensorVector& saved, const TensorVector& gradients) -> TensorVector {
     auto [dx, dweight] = BackwardCpu(saved[0], saved[1], saved[2], gradients[0].contiguous(), at::Tensor());
-    return {dx, dweight, at::Tensor()};
-  }
-};
+    return {dx, dweight};
+  };
+  return ApplyFunction({x, weight}, forward, backward)[0];
+}
 
-class AddRmsNormFunction : public torch::autograd::Function<AddRmsNormFunction> {
- public:
-  static tensor_list forward(AutogradContext* context, const at::Tensor& branch, const at::Tensor& residual,
-                             const at::Tensor& weight, double eps) {
-    CpuForward out = ForwardCpu(branch.contiguous(), residual.contiguous(), weight.contiguous(), eps);
-    context->save_for_backward({out.sum, weight.contiguous(), out.inverse_rms});
-    return {out.y, out.sum};
-  }
-
-  static tensor_list backward(AutogradContext* context, tensor_list gradients) {
-    const tensor_list saved = context->get_saved_variables();
+TensorVector RecordAddRmsNorm(const at::Tensor& branch, const at::Tensor& residual, const at::Tensor& weight,
+                              double eps) {
+  const auto forward = [&](const TensorVector& in) -> Recorded {
+    const at::Tensor weight = in[2].contiguous();
+    CpuForward out = ForwardCpu(in[0].contiguous(), in[1].contiguous(), weight, eps);
+    return {.outputs = {out.y, out.sum}, .saved = {out.sum, weight, out.inverse_rms}};
+  };
+  const auto backward = [](const TensorVector& saved, const TensorVector& gradients) -> TensorVector {
     auto [dx, dweight] =
         BackwardCpu(saved[0], saved[1], saved[2], gradients[0].contiguous(), gradients[1].contiguous());
-    return {dx, dx, dweight, at::Tensor()};
-  }
-};
+    return {dx, dx, dweight};
+  };
+  return ApplyFunction({branch, residual, weight}, forward, backward);
+}
 
 void CheckShapes(const at::Tensor& x, const at::Tensor& weight) {
   TORCH_CHECK(weight.dim() == 1 && x.dim() >= 1 && weight.size(0) == x.size(-1), "rms_norm: weight ", weight.sizes(),
@@ -188,7 +181,7 @@ void CheckShapes(const at::Tensor& x, const at::Tensor& weight) {
 at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   CheckShapes(x, weight);
   if (!x.is_cpu()) return at::rms_norm(x, {x.size(-1)}, weight, eps);
-  return RmsNormFunction::apply(x, weight, eps);
+  return RecordRmsNorm(x, weight, eps);
 }
 
 std::pair<at::Tensor, at::Tensor> AddRmsNorm(const at::Tensor& branch, const at::Tensor& residual,
@@ -200,7 +193,7 @@ std::pair<at::Tensor, at::Tensor> AddRmsNorm(const at::Tensor& branch, const at:
     at::Tensor sum = branch + residual;
     return {at::rms_norm(sum, {sum.size(-1)}, weight, eps), sum};
   }
-  tensor_list out = AddRmsNormFunction::apply(branch, residual, weight, eps);
+  const TensorVector out = RecordAddRmsNorm(branch, residual, weight, eps);
   return {out[0], out[1]};
 }
 

@@ -4,15 +4,12 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
-#include <torch/csrc/autograd/custom_function.h>
 
+#include "kernels/function.h"
 #include "kernels/simd.h"
 
 namespace titan {
 namespace {
-
-using torch::autograd::AutogradContext;
-using torch::autograd::tensor_list;
 
 template <typename T>
 TITAN_INLINE void RotateHead(const T* __restrict x, const Accumulator<T>* __restrict cos,
@@ -55,19 +52,15 @@ at::Tensor RotateCpu(const at::Tensor& x, const at::Tensor& cos, const at::Tenso
 
 at::Tensor WithUnitStride(const at::Tensor& x) { return x.stride(-1) == 1 ? x : x.contiguous(); }
 
-class RopeFunction : public torch::autograd::Function<RopeFunction> {
- public:
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& cos,
-                            const at::Tensor& sin) {
-    context->save_for_backward({cos.contiguous(), sin.contiguous()});
-    return RotateCpu(WithUnitStride(x), cos.contiguous(), sin.contiguous(), 1);
-  }
-
-  static tensor_list backward(AutogradContext* context, tensor_list gradients) {
-    const tensor_list saved = context->get_saved_variables();
-    return {RotateCpu(WithUnitStride(gradients[0]), saved[0], saved[1], -1), at::Tensor(), at::Tensor()};
-  }
-};
+at::Tensor RecordRope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin) {
+  const auto forward = [&](const TensorVector& in) -> Recorded {
+    return {.outputs = {RotateCpu(WithUnitStride(in[0]), cos, sin, 1)}, .saved = {cos, sin}};
+  };
+  const auto backward = [](const TensorVector& saved, const TensorVector& gradients) -> TensorVector {
+    return {RotateCpu(WithUnitStride(gradients[0]), saved[0], saved[1], -1)};
+  };
+  return ApplyFunction({x}, forward, backward)[0];
+}
 
 }  // namespace
 
@@ -79,7 +72,7 @@ at::Tensor Rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& si
   const auto accumulator = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   TORCH_CHECK(cos.scalar_type() == accumulator && sin.scalar_type() == accumulator, "rope: tables must be ",
               accumulator);
-  if (x.is_cpu()) return RopeFunction::apply(x, cos, sin);
+  if (x.is_cpu()) return RecordRope(x, cos.contiguous(), sin.contiguous());
   const int64_t half = x.size(3) / 2;
   const at::Tensor wide = x.to(accumulator), c = cos.unsqueeze(2), s = sin.unsqueeze(2);
   const at::Tensor first = wide.narrow(3, 0, half), second = wide.narrow(3, half, half);

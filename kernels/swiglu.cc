@@ -4,15 +4,12 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/silu.h>
-#include <torch/csrc/autograd/custom_function.h>
 
+#include "kernels/function.h"
 #include "kernels/simd.h"
 
 namespace titan {
 namespace {
-
-using torch::autograd::AutogradContext;
-using torch::autograd::tensor_list;
 
 constexpr int64_t kGrain = 16384;  // elements
 
@@ -40,38 +37,31 @@ TITAN_INLINE void Backward(const T* __restrict gate, const T* __restrict up, con
   }
 }
 
-class SwiGluFunction : public torch::autograd::Function<SwiGluFunction> {
- public:
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& gate_in, const at::Tensor& up_in) {
-    const at::Tensor gate = gate_in.contiguous(), up = up_in.contiguous();
-    context->save_for_backward({gate, up});
-    at::Tensor out = at::empty_like(gate);
-    DispatchFloating(gate.scalar_type(), "swiglu", [&]<typename T>() {
-      const T *a = gate.const_data_ptr<T>(), *b = up.const_data_ptr<T>();
-      T* y = out.mutable_data_ptr<T>();
-      at::parallel_for(0, gate.numel(), kGrain, [&](int64_t begin, int64_t end) {
-        WithBestSimd([&]() TITAN_INLINE_LAMBDA { Forward<T>(a + begin, b + begin, end - begin, y + begin); });
-      });
+at::Tensor ForwardCpu(const at::Tensor& gate, const at::Tensor& up) {
+  at::Tensor out = at::empty_like(gate);
+  DispatchFloating(gate.scalar_type(), "swiglu", [&]<typename T>() {
+    const T *a = gate.const_data_ptr<T>(), *b = up.const_data_ptr<T>();
+    T* y = out.mutable_data_ptr<T>();
+    at::parallel_for(0, gate.numel(), kGrain, [&](int64_t begin, int64_t end) {
+      WithBestSimd([&]() TITAN_INLINE_LAMBDA { Forward<T>(a + begin, b + begin, end - begin, y + begin); });
     });
-    return out;
-  }
+  });
+  return out;
+}
 
-  static tensor_list backward(AutogradContext* context, tensor_list gradients) {
-    const tensor_list saved = context->get_saved_variables();
-    const at::Tensor &gate = saved[0], &up = saved[1], dout = gradients[0].contiguous();
-    at::Tensor dgate = at::empty_like(gate), dup = at::empty_like(up);
-    DispatchFloating(gate.scalar_type(), "swiglu backward", [&]<typename T>() {
-      const T *a = gate.const_data_ptr<T>(), *b = up.const_data_ptr<T>(), *dy = dout.const_data_ptr<T>();
-      T *da = dgate.mutable_data_ptr<T>(), *db = dup.mutable_data_ptr<T>();
-      at::parallel_for(0, gate.numel(), kGrain, [&](int64_t begin, int64_t end) {
-        WithBestSimd([&]() TITAN_INLINE_LAMBDA {
-          Backward<T>(a + begin, b + begin, dy + begin, end - begin, da + begin, db + begin);
-        });
+TensorVector BackwardCpu(const at::Tensor& gate, const at::Tensor& up, const at::Tensor& dout) {
+  at::Tensor dgate = at::empty_like(gate), dup = at::empty_like(up);
+  DispatchFloating(gate.scalar_type(), "swiglu backward", [&]<typename T>() {
+    const T *a = gate.const_data_ptr<T>(), *b = up.const_data_ptr<T>(), *dy = dout.const_data_ptr<T>();
+    T *da = dgate.mutable_data_ptr<T>(), *db = dup.mutable_data_ptr<T>();
+    at::parallel_for(0, gate.numel(), kGrain, [&](int64_t begin, int64_t end) {
+      WithBestSimd([&]() TITAN_INLINE_LAMBDA {
+        Backward<T>(a + begin, b + begin, dy + begin, end - begin, da + begin, db + begin);
       });
     });
-    return {dgate, dup};
-  }
-};
+  });
+  return {dgate, dup};
+}
 
 }  // namespace
 
@@ -79,7 +69,15 @@ at::Tensor SwiGlu(const at::Tensor& gate, const at::Tensor& up) {
   TORCH_CHECK(gate.sizes() == up.sizes() && gate.scalar_type() == up.scalar_type(), "swiglu: gate ", gate.sizes(),
               " and up ", up.sizes(), " must have one shape and dtype");
   if (!gate.is_cpu()) return at::silu(gate) * up;
-  return SwiGluFunction::apply(gate, up);
+  return ApplyFunction(
+      {gate, up},
+      [](const TensorVector& in) -> Recorded {
+        const at::Tensor gate = in[0].contiguous(), up = in[1].contiguous();
+        return {.outputs = {ForwardCpu(gate, up)}, .saved = {gate, up}};
+      },
+      [](const TensorVector& saved, const TensorVector& gradients) {
+        return BackwardCpu(saved[0], saved[1], gradients[0].contiguous());
+      })[0];
 }
 
 }  // namespace titan
