@@ -149,6 +149,7 @@ struct TransportOptions {
   // Where rank 0 listens, and everyone else knocks: host name or address, and port. Port 0 only for a world of one.
   std::string host = "localhost";
   int64_t port = 0;
+  int listen_socket = -1;  // rank 0: a socket that listens on that port already, inherited from whoever chose the port
   at::Device device = at::kCPU;            // CPU: Gloo. CUDA: NCCL
   std::chrono::seconds init_timeout{300};  // until all ranks have come
   std::chrono::seconds timeout{100};       // of every operation thereafter
