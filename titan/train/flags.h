@@ -6,6 +6,8 @@
 #define TITAN_TRAIN_FLAGS_H_
 
 #include <cstdint>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -25,7 +27,8 @@ struct RankIdentity {
   int64_t world_size = 1;
   int64_t local_rank = 0;          // on its machine; the index of its GPU
   std::string host = "localhost";  // where rank 0 listens
-  int64_t port = 0;
+  int64_t port = 0;                // 0: not given; the run's only process, or the one that starts the others
+  int64_t listen_socket = -1;      // of rank 0: that port, already listening, in this open file; -1: none
 };
 
 struct TrainerFlags {
@@ -35,7 +38,9 @@ struct TrainerFlags {
   Resume resume = Resume::kAuto;
   bool dry_run = false;
   bool help = false;
-  int64_t nproc = 0;  // 0: what the experiment's mesh needs
+  int64_t nproc = 0;  // 0: cluster.devices_per_node
+  // Whose output the terminal shows; nothing: everyone's.
+  std::optional<std::set<int64_t>> log_ranks = std::set<int64_t>{0};
   RankIdentity identity;
 };
 
@@ -44,6 +49,10 @@ extern const char kTrainerHelp[];
 
 // `arguments` without the program's name. "--flag value" and "--flag=value" are the same; relative paths are meant from
 // where the user is. InvalidArgument names the flag and what it takes, or the flag that was probably meant.
+//
+// The identity is that of --rank, --world_size and --local_rank (all or none), else of the variables that srun sets for
+// each task: SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID. Either way --rendezvous makes a process one of several; without
+// it the variables mean nothing, except that a task of several is told of what it lacks.
 absl::StatusOr<TrainerFlags> ParseTrainerFlags(const std::vector<std::string>& arguments);
 
 }  // namespace titan
