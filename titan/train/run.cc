@@ -150,11 +150,13 @@ absl::Status Run::CreateTrainer() {
 absl::Status Run::OpenSinks() {
   const int64_t resume_step = trainer_->step();
   const int64_t total_steps = experiment_.training().steps();
-  log_file_.open(Path("logs/rank-0.log"), std::ios::app);
-  auto log = std::make_unique<Console>(
-      log_file_, ConsoleOptions{.log_freq = experiment_.metrics().log_freq(), .total_steps = total_steps});
-  log->Header(inputs_.name, DescribeRun(inputs_));
-  sinks_.push_back(std::move(log));
+  if (world_ == nullptr) {  // Of several processes, the launcher keeps the logs.
+    log_file_.open(Path("logs/rank-0.log"), std::ios::app);
+    auto log = std::make_unique<Console>(
+        log_file_, ConsoleOptions{.log_freq = experiment_.metrics().log_freq(), .total_steps = total_steps});
+    log->Header(inputs_.name, DescribeRun(inputs_));
+    sinks_.push_back(std::move(log));
+  }
   TITAN_ASSIGN_OR_RETURN(sinks_.emplace_back(), OpenJsonl(Path("metrics.jsonl"), resume_step));
   if (experiment_.metrics().enable_tensorboard()) {
     TITAN_ASSIGN_OR_RETURN(

@@ -19,10 +19,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// What a run leaves in its directory, checkpoints aside.
+// What a run leaves in its directory, checkpoints aside. logs/ is not among it: a launcher opens the logs before the
+// run begins, and appends to those of earlier sessions.
 const std::vector<std::string>& OutputNames() {
-  static const auto* const names =
-      new std::vector<std::string>{"run.json", "metrics.jsonl", "report.html", "tb", "logs"};
+  static const auto* const names = new std::vector<std::string>{"run.json", "metrics.jsonl", "report.html", "tb"};
   return *names;
 }
 

@@ -48,12 +48,15 @@ absl::Status CheckWorldSize(const config::Cluster& cluster, int64_t world_size) 
 
 int64_t RunInputs::tokens_per_step() const { return rows_per_step * experiment->training().seq_len(); }
 
+absl::StatusOr<config::Experiment> ReadBundleExperiment(const TrainerFlags& flags) {
+  TITAN_ASSIGN_OR_RETURN(const std::string json, ReadFile(flags.bundle + "/experiment.json"));
+  return ReadExperiment(json, {.source_name = "experiment.json", .overrides = Overrides(flags)});
+}
+
 absl::StatusOr<RunInputs> ReadRunInputs(const TrainerFlags& flags) {
   RunInputs inputs;
   TITAN_ASSIGN_OR_RETURN(const Manifest manifest, ReadManifest(flags.bundle));
-  TITAN_ASSIGN_OR_RETURN(const std::string json, ReadFile(flags.bundle + "/experiment.json"));
-  TITAN_ASSIGN_OR_RETURN(config::Experiment experiment,
-                         ReadExperiment(json, {.source_name = "experiment.json", .overrides = Overrides(flags)}));
+  TITAN_ASSIGN_OR_RETURN(config::Experiment experiment, ReadBundleExperiment(flags));
   if (!flags.dry_run) TITAN_RETURN_IF_ERROR(CheckWorldSize(experiment.cluster(), flags.identity.world_size));
   TITAN_ASSIGN_OR_RETURN(const Mesh mesh,
                          Mesh::Create(experiment.parallelism(),

@@ -30,6 +30,10 @@ struct RunInputs {
   int64_t tokens_per_step() const;
 };
 
+// The experiment of a bundle with the overrides of the flags, --nproc among them. InvalidArgument holds all that is
+// wrong with it.
+absl::StatusOr<config::Experiment> ReadBundleExperiment(const TrainerFlags& flags);
+
 // Reads the bundle, applies the overrides, decides about the run directory. Changes nothing. InvalidArgument holds all
 // that is wrong with the experiment.
 absl::StatusOr<RunInputs> ReadRunInputs(const TrainerFlags& flags);
