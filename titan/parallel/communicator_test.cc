@@ -34,106 +34,88 @@ at::Tensor Values(int64_t count, int64_t rank, at::ScalarType dtype) {
   return at::arange(count, at::kLong).remainder(13).mul(rank + 1).add(rank).to(dtype);
 }
 
-class Collectives : public testing::TestWithParam<std::tuple<int64_t, at::ScalarType>> {
- protected:
-  static int64_t size() { return std::get<0>(GetParam()); }
-  static at::ScalarType dtype() { return std::get<1>(GetParam()); }
-};
+class Collectives : public testing::TestWithParam<int64_t> {};  // the number of ranks
 
+const at::ScalarType kDtypes[] = {at::kFloat, at::kBFloat16, at::kDouble, at::kLong, at::kByte};
 // Empty, fewer than ranks, not divisible, on both sides of each change of algorithm, several pieces.
-const std::vector<int64_t> kCounts = {0, 1, 3, 1000, 9001, 300'001};
+const int64_t kCounts[] = {0, 1, 3, 1000, 9001, 150'001};
 
-TEST_P(Collectives, AllGatherAndBroadcast) {
-  EXPECT_EQ(RunRanks(size(),
-                     [](Transport& transport) {
-                       auto group = World(transport);
-                       const int64_t n = group->size(), me = group->rank();
-                       for (const int64_t count : kCounts) {
-                         at::Tensor output = at::zeros({n, count}, dtype());
-                         group->AllGather(output, Values(count, me, dtype())).Wait();
-                         at::Tensor in_place = at::zeros({n, count}, dtype());
-                         in_place[me].copy_(Values(count, me, dtype()));
-                         group->AllGather(in_place, in_place[me]).Wait();
-                         for (int64_t r = 0; r < n; ++r) {
-                           EXPECT_TRUE(at::equal(output[r], Values(count, r, dtype()))) << count;
-                           EXPECT_TRUE(at::equal(in_place[r], Values(count, r, dtype()))) << count;
-                         }
-                         at::Tensor tensor = Values(count, me, dtype());
-                         group->Broadcast(tensor, n - 1).Wait();
-                         EXPECT_TRUE(at::equal(tensor, Values(count, n - 1, dtype()))) << count;
-                       }
-                       group->Barrier();
-                     }),
-            "");
+void TestGathers(Communicator& group, int64_t count, at::ScalarType dtype) {
+  const int64_t n = group.size(), me = group.rank();
+  at::Tensor output = at::zeros({n, count}, dtype);
+  group.AllGather(output, Values(count, me, dtype)).Wait();
+  at::Tensor in_place = at::zeros({n, count}, dtype);
+  in_place[me].copy_(Values(count, me, dtype));
+  group.AllGather(in_place, in_place[me]).Wait();
+  for (int64_t r = 0; r < n; ++r) {
+    EXPECT_TRUE(at::equal(output[r], Values(count, r, dtype))) << count << " " << dtype;
+    EXPECT_TRUE(at::equal(in_place[r], Values(count, r, dtype))) << count << " " << dtype;
+  }
+  at::Tensor tensor = Values(count, me, dtype);
+  group.Broadcast(tensor, n - 1).Wait();
+  EXPECT_TRUE(at::equal(tensor, Values(count, n - 1, dtype))) << count << " " << dtype;
 }
 
-TEST_P(Collectives, Reductions) {
-  if (dtype() == at::kByte) GTEST_SKIP() << "bytes are not added";
-  EXPECT_EQ(RunRanks(size(),
-                     [](Transport& transport) {
-                       auto group = World(transport);
-                       const int64_t n = group->size(), me = group->rank();
-                       for (const int64_t count : kCounts) {
-                         at::Tensor sum = at::zeros({n * count}, at::kDouble);
-                         for (int64_t r = 0; r < n; ++r) sum += Values(n * count, r, at::kDouble);
-                         const at::Tensor max = Values(n * count, n - 1, dtype());
+void TestReductions(Communicator& group, int64_t count, at::ScalarType dtype) {
+  const int64_t n = group.size(), me = group.rank();
+  at::Tensor sum = at::zeros({n * count}, at::kDouble);
+  for (int64_t r = 0; r < n; ++r) sum += Values(n * count, r, at::kDouble);
+  const at::Tensor max = Values(n * count, n - 1, dtype);
 
-                         at::Tensor tensor = Values(n * count, me, dtype());
-                         group->AllReduce(tensor).Wait();
-                         EXPECT_TRUE(at::equal(tensor, sum.to(dtype()))) << count;
-                         tensor = Values(n * count, me, dtype());
-                         group->AllReduce(tensor, ReduceOp::kMax).Wait();
-                         EXPECT_TRUE(at::equal(tensor, max)) << count;
+  at::Tensor tensor = Values(n * count, me, dtype);
+  group.AllReduce(tensor).Wait();
+  EXPECT_TRUE(at::equal(tensor, sum.to(dtype))) << count << " " << dtype;
+  tensor = Values(n * count, me, dtype);
+  group.AllReduce(tensor, ReduceOp::kMax).Wait();
+  EXPECT_TRUE(at::equal(tensor, max)) << count << " " << dtype;
 
-                         const at::Tensor input = Values(n * count, me, dtype());
-                         at::Tensor output = at::zeros({count}, dtype());
-                         group->ReduceScatter(output, input).Wait();
-                         EXPECT_TRUE(at::equal(output, sum.to(dtype()).view({n, count})[me])) << count;
-                         at::Tensor part = input.view({n, count})[me];
-                         group->ReduceScatter(part, input, ReduceOp::kMax).Wait();
-                         EXPECT_TRUE(at::equal(part, max.view({n, count})[me])) << count;
-                       }
-                     }),
-            "");
+  const at::Tensor input = Values(n * count, me, dtype);
+  at::Tensor output = at::zeros({count}, dtype);
+  group.ReduceScatter(output, input).Wait();
+  EXPECT_TRUE(at::equal(output, sum.to(dtype).view({n, count})[me])) << count << " " << dtype;
+  at::Tensor part = input.view({n, count})[me];
+  group.ReduceScatter(part, input, ReduceOp::kMax).Wait();
+  EXPECT_TRUE(at::equal(part, max.view({n, count})[me])) << count << " " << dtype;
 }
 
-TEST_P(Collectives, AllToAllUneven) {
-  EXPECT_EQ(RunRanks(size(),
-                     [](Transport& transport) {
-                       auto group = World(transport);
-                       const int64_t n = group->size(), me = group->rank();
-                       // a sends a * n + b rows to b, so that somebody sends none.
-                       std::vector<int64_t> send_rows, receive_rows;
-                       for (int64_t r = 0; r < n; ++r) {
-                         send_rows.push_back(me * n + r);
-                         receive_rows.push_back(r * n + me);
-                       }
-                       const int64_t rows = std::accumulate(send_rows.begin(), send_rows.end(), int64_t{0});
-                       at::Tensor input = Values(rows * 5, me, dtype()).view({rows, 5});
-                       at::Tensor output = at::zeros(
-                           {std::accumulate(receive_rows.begin(), receive_rows.end(), int64_t{0}), 5}, dtype());
-                       group->AllToAll(output, receive_rows, input, send_rows).Wait();
-                       int64_t at = 0;
-                       for (int64_t r = 0; r < n; ++r) {
-                         const int64_t first = n * r * me + me * (me - 1) / 2;  // rows of r to ranks below this one
-                         const at::Tensor theirs = Values((n * r * n + n * (n - 1) / 2) * 5, r, dtype()).view({-1, 5});
-                         EXPECT_TRUE(at::equal(output.narrow(0, at, receive_rows[r]),
-                                               theirs.narrow(0, first, receive_rows[r])));
-                         at += receive_rows[r];
-                       }
-                     }),
-            "");
+void TestUnevenAllToAll(Communicator& group, at::ScalarType dtype) {
+  const int64_t n = group.size(), me = group.rank();
+  // a sends a * n + b rows to b, so that somebody sends none.
+  std::vector<int64_t> send_rows, receive_rows;
+  for (int64_t r = 0; r < n; ++r) {
+    send_rows.push_back(me * n + r);
+    receive_rows.push_back(r * n + me);
+  }
+  const auto values = [&](int64_t rank) {
+    return Values((n * rank * n + n * (n - 1) / 2) * 5, rank, dtype).view({-1, 5});
+  };
+  const int64_t rows = std::accumulate(receive_rows.begin(), receive_rows.end(), int64_t{0});
+  at::Tensor output = at::zeros({rows, 5}, dtype);
+  group.AllToAll(output, receive_rows, values(me), send_rows).Wait();
+  int64_t begin = 0;
+  for (int64_t r = 0; r < n; ++r) {
+    const int64_t first = n * r * me + me * (me - 1) / 2;  // rows of r to ranks below this one
+    EXPECT_TRUE(at::equal(output.narrow(0, begin, receive_rows[r]), values(r).narrow(0, first, receive_rows[r])));
+    begin += receive_rows[r];
+  }
 }
 
-std::string NameOfCase(const testing::TestParamInfo<std::tuple<int64_t, at::ScalarType>>& info) {
-  return std::to_string(std::get<0>(info.param)) + c10::toString(std::get<1>(info.param));
+TEST_P(Collectives, CarryEveryDtypeAndSize) {
+  const std::string failures = RunRanks(GetParam(), [](Transport& transport) {
+    auto group = World(transport);
+    for (const at::ScalarType dtype : kDtypes) {
+      for (const int64_t count : kCounts) {
+        TestGathers(*group, count, dtype);
+        if (dtype != at::kByte) TestReductions(*group, count, dtype);
+      }
+      TestUnevenAllToAll(*group, dtype);
+    }
+    group->Barrier();
+  });
+  EXPECT_EQ(failures, "");
 }
 
-INSTANTIATE_TEST_SUITE_P(Sizes, Collectives,
-                         testing::Combine(testing::Values<int64_t>(2, 3, 4),
-                                          testing::Values(at::kFloat, at::kBFloat16, at::kDouble, at::kLong,
-                                                          at::kByte)),
-                         NameOfCase);
+INSTANTIATE_TEST_SUITE_P(Sizes, Collectives, testing::Values<int64_t>(2, 3, 4));
 
 // Numbers whose sum depends on the order of summation.
 at::Tensor Rough(int64_t count, int64_t rank) { return at::arange(count, at::kFloat).add(rank * 17).sin(); }
@@ -213,6 +195,64 @@ TEST(Communicator, ExchangesInARingWithoutDeadlock) {
                        send.Wait();
                        EXPECT_TRUE(at::equal(first, Rough(5, last)));
                        EXPECT_TRUE(at::equal(second, Rough(7, last + 5)));
+                     }),
+            "");
+}
+
+// The formulas stand in communicator.h.
+TEST(Communicator, CountsBytes) {
+  EXPECT_EQ(RunRanks(4,
+                     [](Transport& transport) {
+                       auto group = World(transport);
+                       const int64_t me = group->rank();
+                       at::Tensor small = at::zeros({100}, at::kFloat), large = at::zeros({400}, at::kFloat);
+                       group->AllGather(large, small).Wait();
+                       group->ReduceScatter(small, large).Wait();
+                       group->AllReduce(large).Wait();
+                       group->Broadcast(small, 2).Wait();
+                       at::Tensor rows = at::zeros({8, 3}, at::kBFloat16), received = at::zeros({8, 3}, at::kBFloat16);
+                       group->AllToAll(received, rows).Wait();
+                       group->Exchange({{small, (me + 1) % 4}}, {{large.narrow(0, 0, 100), (me + 3) % 4}}).Wait();
+                       group->Barrier();
+                       const auto bytes = [&](CollectiveKind kind) {
+                         const CommunicationCount& count = group->counts()[static_cast<size_t>(kind)];
+                         EXPECT_EQ(count.calls, 1) << NameOf(kind);
+                         return count.bytes_sent;
+                       };
+                       EXPECT_EQ(bytes(CollectiveKind::kAllGather), 3 * 400);
+                       EXPECT_EQ(bytes(CollectiveKind::kReduceScatter), 3 * 400);
+                       EXPECT_EQ(bytes(CollectiveKind::kAllReduce), 2 * 3 * 1600 / 4);
+                       EXPECT_EQ(bytes(CollectiveKind::kBroadcast), me == 2 ? 400 : 0);
+                       EXPECT_EQ(bytes(CollectiveKind::kAllToAll), 6 * 3 * 2);
+                       EXPECT_EQ(bytes(CollectiveKind::kSend), 400);
+                       EXPECT_EQ(bytes(CollectiveKind::kRecv), 0);
+                       EXPECT_EQ(bytes(CollectiveKind::kBarrier), 0);
+                     }),
+            "");
+}
+
+TEST(Communicator, GroupsOfOneAndDisagreements) {
+  EXPECT_EQ(RunRanks(2,
+                     [](Transport& transport) {
+                       auto alone = *transport.NewGroup("alone" + std::to_string(transport.rank()), {transport.rank()});
+                       at::Tensor output = at::zeros({3}, at::kFloat), input = Rough(3, 0);
+                       alone->AllGather(output, input).Wait();
+                       EXPECT_TRUE(at::equal(output, input));
+                       alone->AllReduce(output).Wait();
+                       EXPECT_TRUE(at::equal(output, input));
+                       alone->Barrier();
+                       // The two processes have different groups in mind.
+                       const std::vector<int64_t> ranks =
+                           transport.rank() == 0 ? std::vector<int64_t>{0, 1} : std::vector<int64_t>{1, 0};
+                       auto world = World(transport);
+                       if (transport.rank() == 1) world->Barrier();  // rank 0 comes first
+                       const auto group = transport.NewGroup("pair", ranks);
+                       if (transport.rank() == 0) {
+                         EXPECT_TRUE(group.ok());
+                         world->Barrier();
+                       } else {
+                         EXPECT_EQ(group.status().message(), "group pair has ranks 1, 0 on rank 1 but 0, 1 elsewhere");
+                       }
                      }),
             "");
 }

@@ -1,5 +1,6 @@
 #include "titan/parallel/multi_process_test.h"
 
+#include <ATen/Parallel.h>
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
@@ -69,6 +70,7 @@ RankProcesses::RankProcesses(int64_t world_size, const std::function<void(const 
     CHECK_GE(child.pid, 0);
     if (child.pid == 0) {
       prctl(PR_SET_PDEATHSIG, SIGKILL);
+      at::set_num_threads(1);  // the ranks share the machine
       TransportOptions options;
       options.rank = rank;
       options.world_size = world_size;
