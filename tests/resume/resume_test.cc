@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -73,10 +74,12 @@ void WriteBundle(const std::string& bundle) {
   Write(bundle + "/MANIFEST", FormatManifest(entries));
 }
 
-// Starts the trainer; its output goes to `log`.
-pid_t Start(const std::vector<std::string>& arguments, const std::string& log) {
+// Starts the trainer, with at most `memory` bytes of addresses; its output goes to `log`.
+pid_t Start(const std::vector<std::string>& arguments, const std::string& log, rlim_t memory = RLIM_INFINITY) {
   const pid_t child = fork();
   if (child != 0) return child;
+  const rlimit limit = {memory, memory};
+  setrlimit(RLIMIT_AS, &limit);
   const int file = open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
   dup2(file, 1);
   dup2(file, 2);
@@ -114,8 +117,8 @@ class ResumeTest : public testing::Test {
   }
   std::string Log() const { return ReadFile(directory_ + "/log").value_or("no output"); }
 
-  int Run(const std::string& out, std::vector<std::string> more = {}) const {
-    const int status = Wait(Start(Command(out, std::move(more)), directory_ + "/log"));
+  int Run(const std::string& out, std::vector<std::string> more = {}, rlim_t memory = RLIM_INFINITY) const {
+    const int status = Wait(Start(Command(out, std::move(more)), directory_ + "/log", memory));
     EXPECT_TRUE(WIFEXITED(status));
     return WEXITSTATUS(status);
   }
@@ -191,8 +194,7 @@ TEST_F(ResumeTest, ADryRunWritesNothing) {
 TEST_F(ResumeTest, BadUsageIsExitCode2) {
   EXPECT_EQ(Run("x", {"--resum", "auto"}), 2);
   EXPECT_EQ(Run("x", {"--set", "training.step=3"}), 2);
-  EXPECT_EQ(Run("x", {"--nproc", "2"}), 2);
-  EXPECT_NE(Log().find("several processes are not supported yet"), std::string::npos) << Log();
+  EXPECT_EQ(Run("x", {"--nproc", "0"}), 2);
   EXPECT_FALSE(fs::exists(directory_ + "/x"));
 }
 
@@ -205,6 +207,36 @@ TEST_F(ResumeTest, ALossThatIsNotFiniteIsExitCode4) {
   const auto record = nlohmann::json::parse(ReadFile(directory_ + "/diverged/run.json").value());
   EXPECT_NE(record.dump().find("not finite"), std::string::npos);
 }
+
+#ifndef __SANITIZE_ADDRESS__  // which takes terabytes of addresses
+TEST_F(ResumeTest, OutOfMemoryIsExitCode3) {
+  constexpr rlim_t kMemory = rlim_t{1800} << 20;  // a third of it is the trainer itself
+  const auto rows = [](int64_t rows) {
+    return std::vector<std::string>{"--set", absl::StrCat("training.local_batch_size=", rows), "--set",
+                                    absl::StrCat("training.global_batch_size=", rows)};
+  };
+  ASSERT_EQ(Run("enough", {"--set", "training.steps=2"}, kMemory), 0) << Log();
+
+  EXPECT_EQ(Run("parameters", {"--set", "model.vocab_size=16777216"}, kMemory), 3) << Log();
+  EXPECT_NE(Log().find("out of memory in the allocation of parameters"), std::string::npos) << Log();
+  EXPECT_NE(Log().find("parallelism.data_parallel_shard_degree"), std::string::npos) << Log();
+
+  EXPECT_EQ(Run("step", rows(1 << 18), kMemory), 3) << Log();
+  EXPECT_NE(Log().find("out of memory in step 1"), std::string::npos) << Log();
+  EXPECT_NE(Log().find("Lower training.local_batch_size"), std::string::npos) << Log();
+
+  // In the loader's thread.
+  std::vector<std::string> large = rows(1 << 20);
+  large.insert(large.end(), {"--set", "training.seq_len=1024"});
+  EXPECT_EQ(Run("batch", large, kMemory), 3) << Log();
+  EXPECT_NE(Log().find("out of memory for the next batch: 1048576 x 1024 tokens"), std::string::npos) << Log();
+
+  for (const char* run : {"parameters", "step", "batch"}) {
+    const auto record = nlohmann::json::parse(ReadFile(directory_ + "/" + run + "/run.json").value());
+    EXPECT_EQ(record.at("exit_code"), 3) << run;
+  }
+}
+#endif
 
 }  // namespace
 }  // namespace titan

@@ -18,7 +18,8 @@ absl::Status OutOfMemory(std::string_view what, std::string_view reason) {
       absl::ResourceExhaustedError(absl::StrCat(
           "out of memory in ", what, ": ", reason,
           "\nLower training.local_batch_size (the same global_batch_size then takes more accumulation steps), lower "
-          "training.seq_len, or set activation_checkpoint.mode to full.")),
+          "training.seq_len, or set activation_checkpoint.mode to full. Parameters and optimizer state take less when "
+          "more ranks share them (parallelism.data_parallel_shard_degree).")),
       ExitCode::kOutOfMemory);
 }
 
