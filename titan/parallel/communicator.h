@@ -12,11 +12,13 @@
 // * All ranks of a group call the same operations in the same order with the same sizes.
 // * Tensors are contiguous, on the transport's device, and untouched by the caller until Wait() has returned. The Work
 //   keeps them alive.
-// * Gloo: Wait() blocks the calling thread. NCCL: operations run on a stream of the group's own, after all that the
-//   current stream was given before the call; Wait() makes the *current stream* wait and returns at once.
+// * Gloo: Wait() blocks the calling thread. NCCL: operations run on a stream of the group's own, one after the other,
+//   after all that the current stream was given before the call; Wait() makes the *current stream* wait, which must be
+//   the one that the tensors belong to, and returns at once.
+// * Because of that order, two ranks that each receive in one call and send in a later one of the same group wait for
+//   each other for ever: put both into one Exchange, or take a group for each direction.
 // * Reductions add in float32 for bfloat16 on Gloo; NCCL adds in its own way. The order of summation depends on the
-// group's
-//   size alone, so that the same inputs give the same bits again.
+//   group's size alone, so that the same inputs give the same bits again.
 // * A wait that exceeds the time limit, or a peer that is gone, ends as a CommunicationError, thrown, because autograd
 //   functions cannot return a Status; CatchTorchErrors turns it into a Status with ExitCode::kPeerLost. Its text names
 //   operation, group, sequence number, and the ranks that did not arrive. Every later operation of the process fails at
@@ -36,6 +38,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
 namespace titan {
@@ -168,8 +171,13 @@ class Transport {
   virtual absl::StatusOr<std::unique_ptr<Communicator>> NewGroup(const std::string& name,
                                                                  const std::vector<int64_t>& ranks) = 0;
 
+  // OK, or Unavailable with what has failed. NCCL's Wait() returns before the operation has run: look here after
+  // reading something back from the GPU, because what a failed operation leaves there is garbage.
+  virtual absl::Status status() const = 0;
+
   // Tells the others that this process ends because of `reason`, so that they stop within seconds and can name it. A
-  // process that just dies is noticed, too, but without a reason.
+  // process that just dies is noticed, too, but without a reason. On the way out of an error it comes first: groups
+  // that are destroyed wait for what they have begun, a transport for the others' goodbyes.
   virtual void Abort(const std::string& reason) = 0;
 };
 

@@ -49,6 +49,7 @@ class SingleTransport : public Transport {
     return std::make_unique<SingleCommunicator>(name, ranks);
   }
 
+  absl::Status status() const override { return absl::OkStatus(); }
   void Abort(const std::string&) override {}
 };
 
@@ -82,6 +83,9 @@ class SharedTransport : public Transport {
     return NewNcclCommunicator(context, name, ranks, self - ranks.begin(), number);
   }
 
+  absl::Status status() const override {
+    return store_->failed() ? absl::UnavailableError(store_->failure()) : absl::OkStatus();
+  }
   void Abort(const std::string& reason) override { store_->Fail(reason); }
 
  private:
