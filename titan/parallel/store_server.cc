@@ -126,7 +126,8 @@ void StoreServer::Loop::Run() {
       polled.push_back({connection->socket, static_cast<short>(POLLIN | (connection->out.empty() ? 0 : POLLOUT)), 0});
     }
     if (poll(polled.data(), polled.size(), PollTimeout()) < 0 && errno != EINTR) return;
-    if (polled[0].revents != 0) return;
+    // Rank 0 may have said why it ends just before it ended.
+    const bool is_last = polled[0].revents != 0;
     // Handlers may close connections but never remove them, so that the two lists stay in step.
     const size_t count = connections_.size();
     for (size_t i = 0; i < count; ++i) {
@@ -134,6 +135,7 @@ void StoreServer::Loop::Run() {
       if (!connection.closed && (polled[2 + i].revents & POLLOUT) != 0) Write(connection);
       if (!connection.closed && (polled[2 + i].revents & ~POLLOUT) != 0) Read(connection);
     }
+    if (is_last) return;
     if (polled[1].revents != 0) Accept();
     AnswerQuestions();
     std::erase_if(connections_, [](const std::unique_ptr<Connection>& connection) {
