@@ -3,8 +3,7 @@
     python torch_reference.py --batch 8 --seq_len 256 --steps 30 --threads 2
 
 Prints one line of JSON: median milliseconds of a step by the clock and by the processor, tokens per second, peak resident
-memory. Random tokens, fp32, fused
-AdamW, gradient clipping. Needs PyTorch and nothing else; no part of the build uses it.
+memory. Random tokens, fp32, fused AdamW, gradient clipping. Needs PyTorch and nothing else; no part of the build uses it.
 """
 
 import argparse
