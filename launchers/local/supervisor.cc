@@ -343,8 +343,7 @@ absl::Status Supervisor::Report() const {
   const bool stopped_early = stop_signal_ != 0 && ending.signal() == stop_signal_;
   const ExitCode code = stopped_early ? ExitCode::kPreempted : ending.code();
   if (code == ExitCode::kPreempted) {
-    return WithExitCode(absl::CancelledError("stopped by a signal; start it again with the same --out to continue"),
-                        code);
+    return WithExitCode(absl::CancelledError("all ranks have stopped, as a signal asked"), code);
   }
   std::string text =
       absl::StrCat("rank ", first, " of ", options_.num_ranks, " was the first to fail: it ", ending.Describe());

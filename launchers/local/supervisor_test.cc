@@ -226,7 +226,7 @@ TEST_F(SupervisorTest, HandsASignalOn) {
   ASSERT_TRUE(WaitUntilAllDid("lines"));
   ASSERT_EQ(kill(supervisor_, SIGTERM), 0);
   EXPECT_EQ(Wait(), 75);
-  EXPECT_THAT(Errors(), HasSubstr("start it again with the same --out"));
+  EXPECT_THAT(Errors(), HasSubstr("all ranks have stopped, as a signal asked"));
 }
 
 TEST_F(SupervisorTest, ASignalBeforeTheFirstStepLosesNothing) {

@@ -1,6 +1,8 @@
 // titan_trainer: see kTrainerHelp in flags.cc. It is one of three things: the only process of a run; one rank of
 // several (with --rendezvous); or the supervisor, which starts the ranks on this machine.
 
+#include <unistd.h>
+
 #include <filesystem>
 #include <iostream>
 #include <string>
@@ -9,6 +11,8 @@
 #include "absl/log/globals.h"
 #include "absl/log/initialize.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "launchers/local/supervisor.h"
 #include "titan/base/file.h"
 #include "titan/base/status_macros.h"
@@ -47,12 +51,22 @@ absl::Status SuperviseRanks(TrainerFlags flags, std::vector<std::string> command
                     .log_ranks = flags.log_ranks});
 }
 
+// The first rank says what runs, the others who they are: for their logs.
+void Introduce(const RankIdentity& identity) {
+  if (identity.rank == 0) return;
+  char host[256] = "";
+  gethostname(host, sizeof(host) - 1);
+  std::cout << "rank " << identity.rank << " of " << identity.world_size << ": process " << getpid() << " on " << host
+            << ", " << absl::FormatTime(absl::RFC3339_sec, absl::Now(), absl::UTCTimeZone()) << std::endl;
+}
+
 absl::Status Start(const TrainerFlags& flags, const std::vector<std::string>& command) {
   TITAN_ASSIGN_OR_RETURN(const Manifest manifest, ReadManifest(flags.bundle));
   if (const absl::Status runtime = VerifyRuntime(flags.bundle, manifest); !runtime.ok()) {
     return absl::InvalidArgumentError(runtime.message());
   }
   const bool is_rank = flags.identity.port != 0;
+  if (is_rank) Introduce(flags.identity);
   if (is_rank || flags.dry_run) return RunTrainer(flags, command);
   TITAN_ASSIGN_OR_RETURN(const int64_t num_ranks, NumLocalRanks(flags));
   return num_ranks == 1 ? RunTrainer(flags, command) : SuperviseRanks(flags, command, num_ranks);

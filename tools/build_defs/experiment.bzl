@@ -114,10 +114,10 @@ PlanInfo = provider(fields = {
     "text": "The plan for a terminal.",
 })
 
-def _run_name(plan):
-    """What reports call the experiment, such as llama3/debug."""
-    package = plan.package[len("experiments/"):] if plan.package.startswith("experiments/") else plan.package
-    return "%s/%s" % (package, plan.name[:-len(".plan")])
+def run_name(label, suffix):
+    """What reports call the experiment of the target `label`, whose name ends with `suffix`: such as llama3/debug."""
+    package = label.package[len("experiments/"):] if label.package.startswith("experiments/") else label.package
+    return "%s/%s" % (package, label.name[:-len(suffix)])
 
 def _experiment_plan_impl(ctx):
     config = ctx.attr.config[ConfigInfo]
@@ -126,7 +126,7 @@ def _experiment_plan_impl(ctx):
         for kind, suffix in [("text", "txt"), ("json", "json"), ("html", "html")]
     }
     args = ctx.actions.args()
-    args.add("--name", _run_name(ctx.label))
+    args.add("--name", run_name(ctx.label, ".plan"))
     args.add("--experiment", config.proto)
     for kind, output in outputs.items():
         args.add("--" + kind, output)

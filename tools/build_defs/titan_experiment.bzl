@@ -14,6 +14,7 @@
 load("//tools/build_defs:bundle.bzl", "bundle_digest", "bundle_files", "bundle_run", "bundle_tar")
 load("//tools/build_defs:convergence.bzl", "convergence_targets", _convergence = "convergence")
 load("//tools/build_defs:experiment.bzl", "experiment_check", "experiment_config", "experiment_diff", "experiment_plan")
+load("//tools/build_defs:slurm.bzl", "slurm_job")
 load("//tools/jsonnet:jsonnet.bzl", "jsonnet_to_json")
 
 convergence = _convergence
@@ -31,8 +32,8 @@ def titan_experiment(
     """Declares the targets of one experiment.
 
     Args:
-      name: of the run target; the others are name.check, name.plan, name.bundle, name.digest, name.diff and, with
-        `convergence`, name.convergence_test and name.update_golden.
+      name: of the run target; the others are name.check, name.plan, name.bundle, name.digest, name.slurm, name.diff
+        and, with `convergence`, name.convergence_test and name.update_golden.
       src: the Jsonnet file.
       deps: jsonnet_library targets with every file that it imports.
       tokenizer: a tokenizer.json. None if every source holds tokens already.
@@ -86,5 +87,6 @@ def titan_experiment(
         files = name + ".files",
         **manual
     )
+    slurm_job(name = name + ".slurm", config = name + ".config", files = name + ".files", **manual)
     if convergence:
         convergence_targets(name = name, files = name + ".files", settings = convergence, **common)
