@@ -44,6 +44,9 @@ class ParallelGroups {
     return transport_->NewGroup(name_ + "." + name, ranks);
   }
 
+  // See Transport::status.
+  absl::Status status() const { return transport_->status(); }
+
   // All communicators, by what they are for: ("fsdp", ...), for reports of what has travelled.
   std::vector<std::pair<std::string, const Communicator*>> All() const;
 

@@ -15,17 +15,13 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "titan/base/status_macros.h"
+#include "titan/plan/unit_layout.h"
 
 namespace titan {
 namespace {
 
-// Parameters and shards begin at multiples of this many elements: 128 bytes in bf16, what vector loads and GEMMs like.
-constexpr int64_t kAlignment = 64;
-
 // Reductions that may be under way at once; each holds a whole unit's gradient.
 constexpr size_t kMaxReductions = 2;
-
-int64_t RoundUp(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
 int64_t Product(const std::vector<int64_t>& shape) {
   int64_t product = 1;
@@ -38,22 +34,6 @@ absl::Status CheckShape(const std::string& name, at::IntArrayRef expected, at::I
   return absl::InvalidArgumentError(absl::StrCat("parameter ", name, " has the shape (", absl::StrJoin(actual, ", "),
                                                  ") where the model wants (", absl::StrJoin(expected, ", "),
                                                  "); these weights belong to another model"));
-}
-
-// Along which dimension tensor parallelism cuts, if it does.
-int64_t SplitDimension(TensorSplit split) { return split == TensorSplit::kRow ? 1 : 0; }
-
-absl::StatusOr<std::vector<int64_t>> LocalShape(const ParameterSpec& parameter, int64_t tp_size) {
-  std::vector<int64_t> shape = parameter.shape;
-  if (parameter.split == TensorSplit::kReplicated) return shape;
-  int64_t& extent = shape[SplitDimension(parameter.split)];
-  if (extent % tp_size != 0) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "parallelism.tensor_parallel_degree: ", tp_size, " does not divide the ", extent,
-        SplitDimension(parameter.split) == 0 ? " rows of " : " columns of ", parameter.name, "; choose a divisor"));
-  }
-  extent /= tp_size;
-  return shape;
 }
 
 // The memory of a tensor, and of all views of it, goes and comes; the tensors stay.
@@ -95,28 +75,14 @@ absl::Status Parameters::AddUnit(const BlockSpec& block, const InitialValue& ini
   const int64_t num_ranks = groups_.fsdp().size(), rank = groups_.fsdp().rank();
   const size_t index = units_.size();
   Unit& unit = units_.emplace_back();
-  unit.offsets.resize(block.parameters.size());
-  std::vector<std::vector<int64_t>> shapes;
-  for (const ParameterSpec& parameter : block.parameters) {
-    TITAN_ASSIGN_OR_RETURN(shapes.emplace_back(), LocalShape(parameter, groups_.tp().size()));
-  }
-  int64_t size = 0;
-  for (const bool replicated : {true, false}) {
-    for (size_t j = 0; j < shapes.size(); ++j) {
-      if ((block.parameters[j].split == TensorSplit::kReplicated) != replicated) continue;
-      unit.offsets[j] = size;
-      size = RoundUp(size + Product(shapes[j]), kAlignment);
-    }
-    if (replicated) unit.replicated_size = size;
-  }
-  unit.shard_size = RoundUp((size + num_ranks - 1) / num_ranks, kAlignment);
-
+  TITAN_ASSIGN_OR_RETURN(unit.layout, LayOutUnit(block, groups_.tp().size(), num_ranks));
+  const std::vector<std::vector<int64_t>>& shapes = unit.layout.local_shapes;
   const at::TensorOptions device(options_.device);
-  masters_.push_back(at::zeros({unit.shard_size}, device.dtype(options_.dtype)));
-  const int64_t first = rank * unit.shard_size, last = first + unit.shard_size;
+  masters_.push_back(at::zeros({unit.layout.shard_size}, device.dtype(options_.dtype)));
+  const int64_t first = rank * unit.layout.shard_size, last = first + unit.layout.shard_size;
   for (size_t j = 0; j < shapes.size(); ++j) {
     const ParameterSpec& parameter = block.parameters[j];
-    const int64_t begin = unit.offsets[j], end = begin + Product(shapes[j]);
+    const int64_t begin = unit.layout.offsets[j], end = begin + Product(shapes[j]);
     Piece piece{.name = parameter.name, .shape = parameter.shape, .split = parameter.split, .local_shape = shapes[j]};
     piece.begin = std::clamp(first, begin, end) - begin;
     piece.end = std::clamp(last, begin, end) - begin;
@@ -130,10 +96,10 @@ absl::Status Parameters::AddUnit(const BlockSpec& block, const InitialValue& ini
   }
 
   unit.computed = masters_.back().to(options_.compute_dtype);  // the same tensor if nothing changes
-  unit.gathered =
-      IsSharded() ? at::empty({num_ranks * unit.shard_size}, device.dtype(options_.compute_dtype)) : unit.computed;
+  unit.gathered = IsSharded() ? at::empty({num_ranks * unit.layout.shard_size}, device.dtype(options_.compute_dtype))
+                              : unit.computed;
   for (size_t j = 0; j < shapes.size(); ++j) {
-    unit.weights.push_back(unit.gathered.narrow(0, unit.offsets[j], Product(shapes[j])).view(shapes[j]));
+    unit.weights.push_back(unit.gathered.narrow(0, unit.layout.offsets[j], Product(shapes[j])).view(shapes[j]));
   }
   if (IsSharded()) FreeStorage(unit.gathered);
   return absl::OkStatus();
@@ -160,21 +126,21 @@ at::Tensor Parameters::View(const Piece& piece, const std::vector<at::Tensor>& u
 }
 
 int64_t Parameters::num_replicated(size_t unit) const {
-  const int64_t first = groups_.fsdp().rank() * units_[unit].shard_size;
-  return std::clamp<int64_t>(units_[unit].replicated_size - first, 0, units_[unit].shard_size);
+  const int64_t first = groups_.fsdp().rank() * units_[unit].layout.shard_size;
+  return std::clamp<int64_t>(units_[unit].layout.replicated_size - first, 0, units_[unit].layout.shard_size);
 }
 
 at::Tensor Parameters::Gather(size_t index, const std::vector<at::Tensor>& units) const {
   const Piece& piece = pieces_[index];
   const Communicator& fsdp = groups_.fsdp();
   const at::Tensor& shard = units[piece.unit];
-  const int64_t shard_size = units_[piece.unit].shard_size;
+  const int64_t shard_size = units_[piece.unit].layout.shard_size;
   at::Tensor part = View(piece, units);  // of this rank by tensor parallelism
   if (IsSharded()) {
     // Each rank sends as many elements as fit all, its piece first.
     const int64_t numel = Product(piece.local_shape), capacity = std::min(numel, shard_size);
     at::Tensor sent = at::zeros({capacity}, shard.options());
-    sent.narrow(0, 0, part.numel()).copy_(part);
+    sent.narrow(0, 0, part.numel()).copy_(part.reshape({-1}));
     const at::Tensor received = at::empty({fsdp.size() * capacity}, shard.options());
     groups_.fsdp().AllGather(received, sent).Wait();
     at::Tensor whole = at::empty({numel}, shard.options());
@@ -262,7 +228,7 @@ at::Tensor Parameters::NewWholeGradient(Unit& unit) const {
   at::Tensor gradient = at::empty({unit.gathered.numel()}, unit.gathered.options().dtype(options_.dtype));
   std::vector<std::pair<int64_t, int64_t>> taken;  // [begin, end) of each parameter
   for (size_t j = 0; j < unit.weights.size(); ++j) {
-    taken.emplace_back(unit.offsets[j], unit.offsets[j] + unit.weights[j].numel());
+    taken.emplace_back(unit.layout.offsets[j], unit.layout.offsets[j] + unit.weights[j].numel());
   }
   std::sort(taken.begin(), taken.end());
   taken.emplace_back(gradient.numel(), gradient.numel());
@@ -283,7 +249,7 @@ void Parameters::AddGradients(size_t block, std::vector<at::Tensor> gradients) {
     Unit& unit = units_[index];
     if (!unit.whole_gradient.defined()) unit.whole_gradient = NewWholeGradient(unit);
     at::Tensor sum =
-        unit.whole_gradient.narrow(0, unit.offsets[parameter], gradients[i].numel()).view(gradients[i].sizes());
+        unit.whole_gradient.narrow(0, unit.layout.offsets[parameter], gradients[i].numel()).view(gradients[i].sizes());
     if (unit.has_gradient[parameter]) {
       sum.add_(gradients[i]);
     } else {
@@ -304,7 +270,7 @@ void Parameters::StartReduction(size_t index) {
   Unit& unit = units_[index];
   const at::Tensor whole = std::exchange(unit.whole_gradient, at::Tensor());
   if (IsSharded()) {
-    unit.reduced = at::empty({unit.shard_size}, whole.options());
+    unit.reduced = at::empty({unit.layout.shard_size}, whole.options());
     unit.reduction = groups_.fsdp().ReduceScatter(unit.reduced, whole);
   } else {
     unit.reduced = whole;

@@ -29,6 +29,7 @@
 #include "titan/parallel/groups.h"
 #include "titan/parallel/walk.h"
 #include "titan/plan/model_spec.h"
+#include "titan/plan/unit_layout.h"
 
 namespace titan {
 
@@ -106,9 +107,7 @@ class Parameters : public BlockParameters {
     size_t parameter = 0;
   };
   struct Unit {
-    int64_t shard_size = 0;           // elements of this rank's part; n times that is the flat vector
-    int64_t replicated_size = 0;      // elements of the flat vector that tensor parallelism does not split
-    std::vector<int64_t> offsets;     // of each parameter in the flat vector
+    UnitLayout layout;
     at::Tensor computed;              // (shard_size) of the compute dtype; the master itself where that is the same
     at::Tensor gathered;              // (n * shard_size) of the compute dtype; `computed` for n = 1
     std::vector<at::Tensor> weights;  // views of `gathered`, in the parameters' local shapes

@@ -17,6 +17,8 @@
 #include "titan/config/options.pb.h"
 #include "titan/plan/accelerators.h"
 #include "titan/plan/model_spec.h"
+#include "titan/plan/pipeline_plan.h"
+#include "titan/plan/unit_layout.h"
 
 namespace titan {
 namespace {
@@ -133,23 +135,16 @@ plan::Bytes BytesOfElements(int64_t elements, int64_t gathered_elements, const E
   return bytes;
 }
 
-// Elements of the largest shard: whole rows, the first ranks have one more.
-int64_t LargestShard(const ParameterSpec& parameter, int64_t ranks) {
-  const int64_t rows = parameter.shape.front();
-  return CeilDiv(rows, ranks) * (parameter.num_elements() / rows);
-}
-
-plan::Block PlanBlock(const BlockSpec& spec, int64_t shared_elements, const plan::Mesh& mesh,
-                      const ElementSizes& sizes) {
+absl::StatusOr<plan::Block> PlanBlock(const BlockSpec& spec, int64_t shared_elements, const plan::Mesh& mesh,
+                                      const ElementSizes& sizes) {
   plan::Block block;
   block.set_name(spec.name);
   block.set_parameters(spec.num_parameters());
-  int64_t shard = 0;
-  for (const ParameterSpec& parameter : spec.parameters) shard += LargestShard(parameter, mesh.fsdp_degree());
-  block.set_parameters_per_rank(shard);
-  const int64_t gathered = block.parameters() + shared_elements;
-  *block.mutable_whole() = BytesOfElements(block.parameters(), gathered, sizes);
-  *block.mutable_rank() = BytesOfElements(shard, gathered, sizes);
+  TITAN_ASSIGN_OR_RETURN(const UnitLayout layout, LayOutUnit(spec, mesh.tp(), mesh.fsdp_degree()));
+  block.set_parameters_per_rank(layout.shard_size);
+  *block.mutable_whole() = BytesOfElements(block.parameters(), block.parameters() + shared_elements, sizes);
+  *block.mutable_rank() =
+      BytesOfElements(layout.shard_size, layout.shard_size * mesh.fsdp_degree() + shared_elements / mesh.tp(), sizes);
   return block;
 }
 
@@ -160,14 +155,32 @@ void AddStates(const plan::Bytes& bytes, plan::Bytes& sum) {
   sum.set_states(sum.states() + bytes.states());
 }
 
-void PlanBlocks(const ModelSpec& spec, const ElementSizes& sizes, plan::Plan& plan) {
+// The rank of the pipeline that has each block.
+absl::StatusOr<std::vector<int64_t>> PipelineRanks(const config::Experiment& experiment, const ModelSpec& spec) {
+  std::vector<int64_t> ranks(spec.blocks.size(), 0);
+  if (experiment.parallelism().pipeline_parallel_degree() == 1) return ranks;
+  const int64_t microbatches =
+      experiment.training().local_batch_size() / experiment.parallelism().pipeline_parallel_microbatch_size();
+  TITAN_ASSIGN_OR_RETURN(const PipelinePlan pipeline,
+                         PlanPipeline(experiment.parallelism(), spec, microbatches, /*csv=*/""));
+  for (size_t stage = 0; stage < pipeline.stages.size(); ++stage) {
+    std::fill(ranks.begin() + pipeline.stages[stage].begin, ranks.begin() + pipeline.stages[stage].end,
+              pipeline.schedule.rank_of_stage[stage]);
+  }
+  return ranks;
+}
+
+absl::Status PlanBlocks(const ModelSpec& spec, const std::vector<int64_t>& pipeline_ranks, const ElementSizes& sizes,
+                        plan::Plan& plan) {
   plan::Memory& memory = *plan.mutable_memory();
-  for (const BlockSpec& block_spec : spec.blocks) {
+  std::vector<plan::Bytes> ranks(plan.mesh().pp());
+  for (size_t i = 0; i < spec.blocks.size(); ++i) {
+    const BlockSpec& block_spec = spec.blocks[i];
     // The only parameter that blocks share is the embedding, in a tied head.
     const int64_t shared = block_spec.shared_parameters.empty() ? 0 : spec.num_embedding_parameters();
-    const plan::Block block = PlanBlock(block_spec, shared, plan.mesh(), sizes);
+    TITAN_ASSIGN_OR_RETURN(const plan::Block block, PlanBlock(block_spec, shared, plan.mesh(), sizes));
     AddStates(block.whole(), *memory.mutable_whole());
-    AddStates(block.rank(), *memory.mutable_rank());
+    AddStates(block.rank(), ranks[pipeline_ranks[i]]);
     if (memory.largest_unit().empty() || block.rank().gathered_weights() > memory.rank().gathered_weights()) {
       memory.mutable_rank()->set_gathered_weights(block.rank().gathered_weights());
       memory.mutable_whole()->set_gathered_weights(block.whole().gathered_weights());
@@ -175,7 +188,11 @@ void PlanBlocks(const ModelSpec& spec, const ElementSizes& sizes, plan::Plan& pl
     }
     *plan.add_blocks() = block;
   }
+  const auto most = std::max_element(
+      ranks.begin(), ranks.end(), [](const plan::Bytes& a, const plan::Bytes& b) { return a.states() < b.states(); });
+  AddStates(*most, *memory.mutable_rank());
   memory.set_required_bytes(memory.rank().states() + memory.rank().gathered_weights());
+  return absl::OkStatus();
 }
 
 // The fewest ranks of FSDP whose share of the states fits beside the largest unit; 0 if none does.
@@ -246,8 +263,11 @@ absl::StatusOr<plan::Plan> BuildPlan(const config::Experiment& experiment, std::
       PlanCompute(FlopsPerToken(experiment.model(), spec, training.seq_len()), plan.batch(), plan.cluster());
   plan.mutable_memory()->set_state_dtype(NameOfDtype(training.dtype()));
   plan.mutable_memory()->set_compute_dtype(NameOfDtype(training.mixed_precision_param()));
-  PlanBlocks(spec, SizesOf(experiment, plan.mesh()), plan);
-  CheckMemory(plan, reasons);
+  if (reasons.empty()) {
+    TITAN_ASSIGN_OR_RETURN(const std::vector<int64_t> pipeline_ranks, PipelineRanks(experiment, spec));
+    TITAN_RETURN_IF_ERROR(PlanBlocks(spec, pipeline_ranks, SizesOf(experiment, plan.mesh()), plan));
+    CheckMemory(plan, reasons);
+  }
   for (std::string& note : Notes(plan)) plan.add_notes(std::move(note));
 
   if (!reasons.empty()) return absl::InvalidArgumentError(absl::StrJoin(reasons, "\n"));

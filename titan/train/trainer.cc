@@ -272,6 +272,7 @@ absl::StatusOr<Gradients> Trainer::ComputeGradients(const Batch& batch, bool wan
     const at::Tensor sums = at::stack({loss_sum, LocalSumOfSquares(), stop});  // (3)
     groups_->world().AllReduce(sums).Wait();
     const at::Tensor values = sums.cpu();  // the one place of a step that waits for the device
+    if (const absl::Status status = groups_->status(); !status.ok()) return WithExitCode(status, ExitCode::kPeerLost);
     gradients.loss = values.const_data_ptr<double>()[0] / divisor;
     gradients.grad_norm = std::sqrt(values.const_data_ptr<double>()[1]);
     gradients.someone_wants_to_stop = values.const_data_ptr<double>()[2] > 0;

@@ -1,0 +1,112 @@
+#include "tests/parity/layouts.h"
+
+#include "absl/strings/str_cat.h"
+
+namespace titan {
+namespace {
+
+struct Degrees {
+  int64_t pp = 1, dp_replicate = 1, dp_shard = 1, cp = 1, tp = 1;
+};
+
+// A global batch is 8 rows: `rounds` of gradient accumulation share them out, with the ranks of data parallelism.
+Layout Make(const std::string& name, const Degrees& d, const std::vector<std::string>& further = {},
+            int64_t rounds = 1) {
+  Layout layout{.name = name, .world_size = d.pp * d.dp_replicate * d.dp_shard * d.cp * d.tp, .overrides = {}};
+  layout.overrides = {
+      absl::StrCat("cluster.devices_per_node=", layout.world_size),
+      absl::StrCat("parallelism.pipeline_parallel_degree=", d.pp),
+      absl::StrCat("parallelism.data_parallel_replicate_degree=", d.dp_replicate),
+      absl::StrCat("parallelism.data_parallel_shard_degree=", d.dp_shard),
+      absl::StrCat("parallelism.context_parallel_degree=", d.cp),
+      absl::StrCat("parallelism.tensor_parallel_degree=", d.tp),
+      absl::StrCat("training.local_batch_size=", 8 / (d.dp_replicate * d.dp_shard * rounds)),
+  };
+  for (const std::string& override : further) layout.overrides.push_back(override);
+  return layout;
+}
+
+Layout Tied(Layout layout) {
+  layout.tied = true;
+  layout.overrides.push_back("model.enable_weight_tying=true");
+  return layout;
+}
+
+std::vector<std::string> Schedule(const std::string& name) {
+  return {absl::StrCat("parallelism.pipeline_parallel_schedule=", name)};
+}
+
+std::vector<Layout> MakeLayouts() {
+  const std::vector<std::string> full = {"activation_checkpoint.mode=full"};
+  const std::vector<std::string> every_other = {"activation_checkpoint.mode=selective",
+                                                "activation_checkpoint.selective_ac_option=2"};
+  const std::string ulysses = "parallelism.context_parallel_rotate_method=ulysses";
+  const std::string in_order = "parallelism.context_parallel_load_balancer=none";
+  return {
+      // One process: what must not change anything.
+      Make("accumulation", {}, {}, 4),
+      Make("full_recomputation", {}, full),
+      Make("every_other_layer_recomputed", {}, every_other),
+      // Data parallelism.
+      Make("ddp2", {.dp_replicate = 2}),
+      Make("fsdp2", {.dp_shard = 2}),
+      Make("fsdp2_never_reshards", {.dp_shard = 2}, {"parallelism.fsdp_reshard_after_forward=never"}),
+      Make("fsdp2_accumulation", {.dp_shard = 2}, {}, 2),
+      Make("fsdp2_accumulation_reduced", {.dp_shard = 2}, {"parallelism.fsdp_reduce_every_microbatch=true"}, 2),
+      Make("fsdp2_recomputation", {.dp_shard = 2}, full),
+      Tied(Make("fsdp2_tied", {.dp_shard = 2})),
+      Make("fsdp4", {.dp_shard = 4}),
+      Make("hsdp2x2", {.dp_replicate = 2, .dp_shard = 2}),
+      Make("hsdp2x2_accumulation", {.dp_replicate = 2, .dp_shard = 2}, {}, 2),
+      Make("fsdp8", {.dp_shard = 8}),
+      // Tensor, sequence and loss parallelism.
+      Make("tp2", {.tp = 2}),
+      Make("tp2_recomputation", {.tp = 2}, every_other),
+      Tied(Make("tp2_tied", {.tp = 2})),
+      Make("tp4", {.tp = 4}),
+      // Context parallelism.
+      Make("cp2", {.cp = 2}),
+      Make("cp2_in_order", {.cp = 2}, {in_order}),
+      Make("cp2_ulysses", {.cp = 2}, {ulysses}),
+      Make("cp4", {.cp = 4}),
+      Make("cp4_ulysses_in_order", {.cp = 4}, {ulysses, in_order}),
+      // Pipelines.
+      Make("pp2_gpipe", {.pp = 2}, Schedule("GPipe")),
+      Make("pp2_1f1b", {.pp = 2}, Schedule("1F1B")),
+      Make("pp2_interleaved_1f1b", {.pp = 2}, Schedule("Interleaved1F1B")),
+      Make("pp2_looped_bfs", {.pp = 2}, Schedule("LoopedBFS")),
+      Make("pp2_interleaved_zero_bubble", {.pp = 2}, Schedule("InterleavedZeroBubble")),
+      Make("pp2_zbv", {.pp = 2}, Schedule("ZBVZeroBubble")),
+      Make("pp2_dual_pipe_v", {.pp = 2}, Schedule("DualPipeV")),
+      Make("pp2_recomputation", {.pp = 2}, full),
+      Make("pp4_1f1b", {.pp = 4}, Schedule("1F1B")),
+      Make("pp4_zbv", {.pp = 4}, Schedule("ZBVZeroBubble")),
+      // Mixes.
+      Make("fsdp2_tp2", {.dp_shard = 2, .tp = 2}),
+      Make("fsdp2_cp2", {.dp_shard = 2, .cp = 2}),
+      Make("cp2_tp2", {.cp = 2, .tp = 2}),
+      Make("cp2_ulysses_tp2", {.cp = 2, .tp = 2}, {ulysses}),
+      Make("pp2_tp2", {.pp = 2, .tp = 2}),
+      Make("pp2_fsdp2", {.pp = 2, .dp_shard = 2}),
+      Make("pp2_fsdp2_accumulation", {.pp = 2, .dp_shard = 2}, {}, 2),
+      Make("pp2_cp2", {.pp = 2, .cp = 2}),
+      Make("ddp2_tp2", {.dp_replicate = 2, .tp = 2}),
+      Make("fsdp2_cp2_tp2", {.dp_shard = 2, .cp = 2, .tp = 2}),
+      Make("hsdp2x2_tp2", {.dp_replicate = 2, .dp_shard = 2, .tp = 2}),
+      Make("pp2_fsdp2_tp2", {.pp = 2, .dp_shard = 2, .tp = 2}),
+      Make("pp2_fsdp2_tp2_zbv_recomputation", {.pp = 2, .dp_shard = 2, .tp = 2},
+           {"parallelism.pipeline_parallel_schedule=ZBVZeroBubble", "activation_checkpoint.mode=full"}),
+      Make("pp2_cp2_tp2", {.pp = 2, .cp = 2, .tp = 2}),
+      Make("pp2_fsdp2_cp2", {.pp = 2, .dp_shard = 2, .cp = 2}),
+      Make("pp2_hsdp2x2", {.pp = 2, .dp_replicate = 2, .dp_shard = 2}),
+  };
+}
+
+}  // namespace
+
+const std::vector<Layout>& Layouts() {
+  static const auto* const layouts = new std::vector<Layout>(MakeLayouts());
+  return *layouts;
+}
+
+}  // namespace titan

@@ -1,0 +1,24 @@
+// The layouts that are compared with one process.
+
+#ifndef TITAN_TESTS_PARITY_LAYOUTS_H_
+#define TITAN_TESTS_PARITY_LAYOUTS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace titan {
+
+struct Layout {
+  std::string name;  // of the test, too: letters, digits and underscores
+  int64_t world_size = 1;
+  std::vector<std::string> overrides;  // of the experiment: "path=value"
+  bool tied = false;
+};
+
+// Each mode alone, every pipeline schedule, gradient accumulation, recomputation, and mixes of up to four axes.
+const std::vector<Layout>& Layouts();
+
+}  // namespace titan
+
+#endif  // TITAN_TESTS_PARITY_LAYOUTS_H_

@@ -1,0 +1,81 @@
+// Every layout against one process: 10 steps of the debug Llama in fp32, as real processes over Gloo. The processes are
+// started once and run all layouts; what rank 0 found is looked at here, layout by layout.
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
+#include "tests/parity/layouts.h"
+#include "tests/parity/rank.h"
+#include "titan/base/file.h"
+#include "titan/parallel/multi_process_test.h"
+
+namespace titan {
+namespace {
+
+constexpr int64_t kProcesses = 8;
+constexpr double kLossTolerance = 1e-5;       // relative
+constexpr double kGradNormTolerance = 1e-4;   // relative
+constexpr double kParameterTolerance = 1e-4;  // absolute
+
+const nlohmann::json& Results() {
+  static const auto* const results = [] {
+    const std::string file = ::testing::TempDir() + "/parity.json";
+    RankProcesses ranks(kProcesses, [&](TransportOptions options) {
+      options.timeout = std::chrono::minutes(30);  // the ranks that a layout does not need wait for the next one
+      absl::StatusOr<std::unique_ptr<Transport>> transport = ConnectTransport(options);
+      ASSERT_TRUE(transport.ok()) << transport.status();
+      const absl::Status status = RunParityRank(**transport, file);
+      EXPECT_TRUE(status.ok()) << status;
+      if (!status.ok()) (*transport)->Abort(std::string(status.message()));
+    });
+    for (int64_t rank = 0; rank < kProcesses; ++rank) {
+      EXPECT_EQ(ranks.Wait(rank), 0) << "rank " << rank << ": " << ranks.Error(rank);
+    }
+    const absl::StatusOr<std::string> text = ReadFile(file);
+    return new nlohmann::json(nlohmann::json::parse(text.ok() ? *text : "{}"));
+  }();
+  return *results;
+}
+
+bool Agrees(const nlohmann::json& result) {
+  return result["loss_error"] <= kLossTolerance && result["grad_norm_error"] <= kGradNormTolerance &&
+         result["parameter_error"] <= kParameterTolerance;
+}
+
+class ParityTest : public ::testing::TestWithParam<Layout> {};
+
+TEST_P(ParityTest, AgreesWithOneProcess) {
+  const Layout& layout = GetParam();
+  ASSERT_TRUE(Results().contains(layout.name)) << "the layout did not run";
+  const nlohmann::json& result = Results()[layout.name];
+  RecordProperty("result", result.dump());
+  EXPECT_TRUE(Agrees(result)) << result;
+  EXPECT_EQ(result["parameters_compared"], layout.tied ? 56 : 57);
+}
+
+INSTANTIATE_TEST_SUITE_P(Layouts, ParityTest, ::testing::ValuesIn(Layouts()),
+                         [](const auto& info) { return info.param.name; });
+
+TEST(ParityTest, BitwiseModeGivesTheSameBitsAgain) { EXPECT_EQ(Results()["second"]["same_bits"], true); }
+
+TEST(ParityTest, NegativeControlsDiffer) {
+  for (const char* name : {"skipped_reduction", "skipped_norm_reduction", "wrong_divisor"}) {
+    ASSERT_TRUE(Results().contains(name)) << name;
+    EXPECT_FALSE(Agrees(Results()[name])) << name << ": " << Results()[name];
+  }
+}
+
+TEST(ParityTest, ShardsTheMemoryOfParameters) {
+  const auto bytes = [](const char* layout) { return Results()[layout]["parameter_bytes"].get<double>(); };
+  const double whole = bytes("accumulation");
+  EXPECT_NEAR(bytes("fsdp2") / whole, 1.0 / 2, 0.001);
+  EXPECT_NEAR(bytes("fsdp8") / whole, 1.0 / 8, 0.001);
+  EXPECT_NEAR(bytes("hsdp2x2") / whole, 1.0 / 2, 0.001);
+  EXPECT_EQ(bytes("ddp2") / whole, 1.0);
+}
+
+}  // namespace
+}  // namespace titan
