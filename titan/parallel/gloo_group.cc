@@ -66,6 +66,7 @@ void GlooGroup::WaitFor(const Operation& operation, std::vector<Message>& messag
       Fail(operation, status, message.peer);
     }
   }
+  for (Message& message : messages) context_.links->Retire(std::move(message));
   messages.clear();
 }
 

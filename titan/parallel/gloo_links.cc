@@ -13,6 +13,8 @@
 namespace titan {
 namespace {
 
+constexpr size_t kRetired = 256;
+
 std::string KeyOf(int64_t rank) { return absl::StrCat("gloo/", rank); }
 
 // Gloo reports errors as exceptions.
@@ -122,6 +124,15 @@ absl::Status GlooLinks::Wait(Message& message, std::chrono::steady_clock::time_p
   }
   if (status.ok() && !done) return absl::UnavailableError("the connections were given up");
   return status;
+}
+
+void GlooLinks::Retire(Message message) {
+  Message oldest;  // destroyed without the lock
+  std::lock_guard<std::mutex> lock(mutex_);
+  retired_.push_back(std::move(message));
+  if (retired_.size() <= kRetired) return;
+  oldest = std::move(retired_.front());
+  retired_.pop_front();
 }
 
 void GlooLinks::Break() {

@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -42,6 +43,10 @@ class GlooLinks {
   // Blocks. DeadlineExceeded, or Unavailable if the connection broke or Break() was called.
   absl::Status Wait(Message& message, std::chrono::steady_clock::time_point deadline);
 
+  // Takes a message that is done. Gloo's thread may still hold it for a moment, and its destructor would spin until
+  // that thread has run again: so it goes some messages later.
+  void Retire(Message message);
+
   // Ends everything that waits or will wait.
   void Break();
 
@@ -54,6 +59,7 @@ class GlooLinks {
   std::mutex mutex_;
   bool broken_ = false;
   std::set<gloo::transport::UnboundBuffer*> waiting_;
+  std::deque<Message> retired_;
 };
 
 }  // namespace titan
