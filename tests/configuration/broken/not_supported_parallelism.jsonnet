@@ -1,4 +1,8 @@
-// Degrees that the engine does not honour yet.
+// Degrees and methods that the engine does not honour yet.
 (import 'tests/configuration/valid.libsonnet') + {
-  parallelism: { tensor_parallel_degree: 2, pipeline_parallel_schedule: 'DualPipeV', context_parallel_degree: 2 },
+  parallelism: {
+    expert_parallel_degree: 2,
+    enable_async_tensor_parallel: true,
+    context_parallel_rotate_method: 'alltoall',
+  },
 }
