@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <system_error>
 #include <utility>
 
@@ -100,6 +101,14 @@ absl::StatusOr<std::string> ReadFile(const std::string& path) {
 }
 
 absl::Status WriteFileAtomically(const std::string& path, std::string_view content) {
+  std::error_code error;
+  if (const auto type = std::filesystem::status(path, error).type();
+      type == std::filesystem::file_type::character || type == std::filesystem::file_type::fifo) {
+    // A rename would put a file in the place of /dev/null or /dev/stdout.
+    std::ofstream device(path, std::ios::binary);
+    device << content << std::flush;
+    return device ? absl::OkStatus() : SystemError(errno, "cannot write", path);
+  }
   // The process id keeps two writers of one path apart: the last to rename wins, with a whole file.
   const std::string temporary = absl::StrCat(path, ".tmp.", getpid());
   absl::Status status = [&]() -> absl::Status {

@@ -19,6 +19,7 @@ absl::StatusOr<std::string> ReadFile(const std::string& path);
 
 // Replaces a file as a whole: readers see the old or the new content, also after a crash (temporary file, fsync,
 // rename, fsync of the directory). A full disk is ResourceExhausted; the old file is then untouched.
+// Devices and pipes (/dev/null) are written to, not replaced.
 absl::Status WriteFileAtomically(const std::string& path, std::string_view content);
 
 // Creates a directory and its parents; an existing one is fine.

@@ -3,11 +3,14 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <thread>
 
 #include "gtest/gtest.h"
 
@@ -88,6 +91,18 @@ TEST(File, UserPathsStartWhereTheUserIs) {
   EXPECT_EQ(UserPath(""), "/home/user/project");
   ASSERT_EQ(unsetenv("BUILD_WORKING_DIRECTORY"), 0);
   EXPECT_EQ(UserPath("out"), std::filesystem::current_path().string() + "/out");
+}
+
+TEST(WriteFileAtomically, WritesToADeviceInsteadOfReplacingIt) {
+  const std::string pipe = ::testing::TempDir() + "/pipe";
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  std::thread writer([&] { EXPECT_TRUE(WriteFileAtomically(pipe, "through").ok()); });
+  std::ifstream reader(pipe);
+  std::string text;
+  reader >> text;
+  writer.join();
+  EXPECT_EQ(text, "through");
+  EXPECT_TRUE(std::filesystem::is_fifo(pipe));
 }
 
 }  // namespace
