@@ -151,6 +151,7 @@
     context_parallel_load_balancer: 'headtail',
     expert_parallel_comm_backend: 'standard',
     enable_fsdp_symm_mem: false,
+    fsdp_reduce_every_microbatch: false,
   },
   activation_checkpoint: {
     mode: 'none',

@@ -263,10 +263,14 @@ absl::StatusOr<plan::Plan> BuildPlan(const config::Experiment& experiment, std::
       PlanCompute(FlopsPerToken(experiment.model(), spec, training.seq_len()), plan.batch(), plan.cluster());
   plan.mutable_memory()->set_state_dtype(NameOfDtype(training.dtype()));
   plan.mutable_memory()->set_compute_dtype(NameOfDtype(training.mixed_precision_param()));
-  if (reasons.empty()) {
+  const absl::Status planned = [&]() -> absl::Status {
     TITAN_ASSIGN_OR_RETURN(const std::vector<int64_t> pipeline_ranks, PipelineRanks(experiment, spec));
-    TITAN_RETURN_IF_ERROR(PlanBlocks(spec, pipeline_ranks, SizesOf(experiment, plan.mesh()), plan));
+    return PlanBlocks(spec, pipeline_ranks, SizesOf(experiment, plan.mesh()), plan);
+  }();
+  if (planned.ok()) {
     CheckMemory(plan, reasons);
+  } else {
+    reasons.emplace_back(planned.message());
   }
   for (std::string& note : Notes(plan)) plan.add_notes(std::move(note));
 

@@ -100,12 +100,25 @@ TEST(PlanTest, BlocksAddUp) {
   EXPECT_EQ(states, plan.memory().rank().states());
 }
 
-TEST(PlanTest, ShardsAreWholeRows) {
+TEST(PlanTest, ShardsAreEqualPartsOfAFlatVector) {
   config::Experiment experiment = Debug();
   experiment.mutable_cluster()->set_devices_per_node(3);
+  const int64_t layer = 2 * 256 + 4 * 256 * 256 + 3 * 768 * 256;
+  EXPECT_EQ(PlanOf(experiment).blocks(1).parameters_per_rank(), layer / 3);
+  experiment.mutable_cluster()->set_devices_per_node(7);
+  EXPECT_EQ(PlanOf(experiment).blocks(1).parameters_per_rank(), (layer / 7 / 64 + 1) * 64);  // padded
+}
+
+TEST(PlanTest, TensorParallelismSplitsMatricesAndAPipelineBlocks) {
+  config::Experiment experiment = Debug();
+  experiment.mutable_cluster()->set_devices_per_node(4);
+  experiment.mutable_parallelism()->set_tensor_parallel_degree(2);
+  experiment.mutable_parallelism()->set_pipeline_parallel_degree(2);
   const plan::Plan plan = PlanOf(experiment);
-  // Of 256 norm weights 86; of 256 rows 86; of 768 rows 256.
-  EXPECT_EQ(plan.blocks(1).parameters_per_rank(), 2 * 86 + 4 * 86 * 256 + 2 * 256 * 256 + 86 * 768);
+  const int64_t layer = 2 * 256 + (4 * 256 * 256 + 3 * 768 * 256) / 2;
+  EXPECT_EQ(plan.blocks(1).parameters_per_rank(), layer);
+  // The last stage has three layers, the norm and the output; the first the embedding instead, without a norm.
+  EXPECT_EQ(plan.memory().rank().states(), 16 * (3 * layer + 256 + 2048 * 256 / 2));
 }
 
 TEST(PlanTest, ASingleDeviceInFullPrecisionGathersNothing) {

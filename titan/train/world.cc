@@ -24,7 +24,6 @@ absl::StatusOr<std::unique_ptr<World>> World::Join(const config::Experiment& exp
                         .host = identity.host,
                         .port = identity.port,
                         .listen_socket = static_cast<int>(identity.listen_socket),
-                        .listen_socket = static_cast<int>(identity.listen_socket),
                         .device = device,
                         .init_timeout = std::chrono::seconds(experiment.comm().init_timeout_seconds()),
                         .timeout = std::chrono::seconds(experiment.comm().train_timeout_seconds())});
