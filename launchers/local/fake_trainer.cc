@@ -80,7 +80,7 @@ absl::Status BeRank(const FakeFlags& flags) {
             << (listens ? "listening" : "calling") << ", "
             << (flags.rendezvous.rfind("127.0.0.1:", 0) == 0 ? "at loopback" : flags.rendezvous) << ", "
             << std::getenv("OMP_NUM_THREADS") << " threads" << std::endl;
-  std::cerr << "warning of rank " << flags.rank << std::endl;
+  std::cerr << absl::StrCat("warning of rank ", flags.rank, "\n");  // in one piece, which no other rank's can part
   Act(flags.out, flags.rank);
   return absl::OkStatus();
 }

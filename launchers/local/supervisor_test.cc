@@ -259,7 +259,7 @@ TEST_F(SupervisorTest, LeavesNoOrphans) {
 TEST_F(SupervisorTest, ATerminalStaysATerminal) {
   // script(1) would be one, too, but need not be installed.
   const int terminal = posix_openpt(O_RDWR | O_NOCTTY);
-  ASSERT_GE(terminal, 0);
+  if (terminal < 0) GTEST_SKIP() << "this machine has no pseudo-terminals (/dev/ptmx)";
   ASSERT_EQ(grantpt(terminal), 0);
   ASSERT_EQ(unlockpt(terminal), 0);
   ASSERT_EQ(symlink(ptsname(terminal), (out_ + "/stdout").c_str()), 0);
