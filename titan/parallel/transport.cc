@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <csignal>
 #include <string>
 #include <utility>
 #include <vector>
@@ -98,6 +99,8 @@ class SharedTransport : public Transport {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Transport>> ConnectTransport(const TransportOptions& options) {
+  // A peer that dies while this process writes to it is an error of that write, and must not end this process.
+  if (options.world_size > 1) std::signal(SIGPIPE, SIG_IGN);
   if (options.rank < 0 || options.rank >= options.world_size) {
     return absl::InvalidArgumentError(
         absl::StrCat("there is no rank ", options.rank, " in a world of ", options.world_size, " processes"));
