@@ -3,7 +3,9 @@
 
 #include <chrono>
 #include <memory>
+#include <set>
 #include <string>
+#include <vector>
 
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
@@ -20,14 +22,38 @@ constexpr double kLossTolerance = 1e-5;       // relative
 constexpr double kGradNormTolerance = 1e-4;   // relative
 constexpr double kParameterTolerance = 1e-4;  // absolute
 
+// The layouts whose tests --gtest_filter has left, so that a few of them take a few seconds. The other tests, which
+// look at several layouts, want all; returns whether one of those was left.
+bool Selected(std::vector<Layout>& layouts) {
+  const testing::UnitTest& unit = *testing::UnitTest::GetInstance();
+  std::set<std::string> names;
+  bool all = false;
+  for (int i = 0; i < unit.total_test_suite_count(); ++i) {
+    const testing::TestSuite& suite = *unit.GetTestSuite(i);
+    for (int j = 0; j < suite.total_test_count(); ++j) {
+      const testing::TestInfo& test = *suite.GetTestInfo(j);
+      if (!test.should_run()) continue;
+      const std::string name = test.name();  // "AgreesWithOneProcess/tp2"
+      all |= test.value_param() == nullptr;
+      names.insert(name.substr(name.find('/') + 1));
+    }
+  }
+  for (const Layout& layout : Layouts()) {
+    if (all || names.count(layout.name) > 0) layouts.push_back(layout);
+  }
+  return all;
+}
+
 const nlohmann::json& Results() {
   static const auto* const results = [] {
+    std::vector<Layout> layouts;
+    const bool with_controls = Selected(layouts);
     const std::string file = ::testing::TempDir() + "/parity.json";
     RankProcesses ranks(kProcesses, [&](TransportOptions options) {
       options.timeout = std::chrono::minutes(30);  // the ranks that a layout does not need wait for the next one
       absl::StatusOr<std::unique_ptr<Transport>> transport = ConnectTransport(options);
       ASSERT_TRUE(transport.ok()) << transport.status();
-      const absl::Status status = RunParityRank(**transport, file);
+      const absl::Status status = RunParityRank(**transport, layouts, with_controls, file);
       EXPECT_TRUE(status.ok()) << status;
       if (!status.ok()) (*transport)->Abort(std::string(status.message()));
     });

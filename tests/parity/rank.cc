@@ -188,15 +188,17 @@ class ParityRank {
  public:
   ParityRank(Transport& transport, std::string result) : transport_(transport), result_(std::move(result)) {}
 
-  absl::Status Run() {
+  absl::Status Run(const std::vector<Layout>& layouts, bool with_controls) {
     if (transport_.rank() == 0) {
       TITAN_ASSIGN_OR_RETURN(untied_, Train({.name = "one process", .overrides = {}}, nullptr));
       TITAN_ASSIGN_OR_RETURN(tied_,
                              Train({.name = "one process", .overrides = {"model.enable_weight_tying=true"}}, nullptr));
     }
-    for (const Layout& layout : Layouts()) TITAN_RETURN_IF_ERROR(RunLayout(layout));
-    TITAN_RETURN_IF_ERROR(RunTwice(LayoutNamed("pp2_fsdp2_tp2")));
-    TITAN_RETURN_IF_ERROR(RunNegativeControls());
+    for (const Layout& layout : layouts) TITAN_RETURN_IF_ERROR(RunLayout(layout));
+    if (with_controls) {
+      TITAN_RETURN_IF_ERROR(RunTwice(LayoutNamed("pp2_fsdp2_tp2")));
+      TITAN_RETURN_IF_ERROR(RunNegativeControls());
+    }
     return transport_.rank() == 0 ? WriteFileAtomically(result_, results_.dump(1)) : absl::OkStatus();
   }
 
@@ -254,9 +256,10 @@ class ParityRank {
 
 }  // namespace
 
-absl::Status RunParityRank(Transport& transport, const std::string& result) {
+absl::Status RunParityRank(Transport& transport, const std::vector<Layout>& layouts, bool with_controls,
+                           const std::string& result) {
   at::set_num_threads(1);  // the ranks share the cores
-  return CatchTorchErrors("parity", [&] { return ParityRank(transport, result).Run(); });
+  return CatchTorchErrors("parity", [&] { return ParityRank(transport, result).Run(layouts, with_controls); });
 }
 
 }  // namespace titan

@@ -4,47 +4,41 @@
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/mm.h>
 #include <c10/core/GradMode.h>
-#include <torch/csrc/autograd/custom_function.h>
 
-#include <cstdint>
+#include "kernels/function.h"
 
 namespace titan {
 namespace {
 
-using torch::autograd::AutogradContext;
-using torch::autograd::tensor_list;
-
 at::Tensor Rows(const at::Tensor& x) { return x.reshape({-1, x.size(-1)}); }
 
-class DeferrableLinear : public torch::autograd::Function<DeferrableLinear> {
- public:
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight, int64_t deferred) {
-    context->save_for_backward({x, weight});
-    context->saved_data["deferred"] = deferred;
-    return at::linear(x, weight);
-  }
-
-  static tensor_list backward(AutogradContext* context, tensor_list gradients) {
-    const tensor_list saved = context->get_saved_variables();
-    const at::Tensor x = saved[0], weight = saved[1], dy = gradients[0];
-    auto* const deferred = reinterpret_cast<DeferredGradients*>(context->saved_data["deferred"].toInt());
-    const at::Tensor dx = at::matmul(dy, weight);
-    if (!deferred->deferring()) return {dx, at::mm(Rows(dy).t(), Rows(x)), at::Tensor()};
-    deferred->Add([x = x.detach(), weight, dy = dy.detach()] {
-      c10::AutoGradMode no_grad(false);
-      const at::Tensor product = at::mm(Rows(dy).t(), Rows(x));  // (out, in)
-      at::Tensor& sum = const_cast<at::Tensor&>(weight).mutable_grad();
-      sum = sum.defined() ? sum.add_(product) : product;
-    });
-    return {dx, at::Tensor(), at::Tensor()};
-  }
-};
+// (out, in)
+at::Tensor Product(const at::Tensor& x, const at::Tensor& dy) { return at::mm(Rows(dy).t(), Rows(x)); }
 
 }  // namespace
 
+at::Tensor WeightGradient(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& dy,
+                          DeferredGradients* deferred) {
+  if (deferred == nullptr || !deferred->deferring()) return Product(x, dy);
+  deferred->Add([x = x.detach(), weight, dy = dy.detach()] {
+    c10::AutoGradMode no_grad(false);
+    const at::Tensor product = Product(x, dy);
+    at::Tensor& sum = const_cast<at::Tensor&>(weight).mutable_grad();
+    sum = sum.defined() ? sum.add_(product) : product;
+  });
+  return at::Tensor();
+}
+
 at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight, DeferredGradients* deferred) {
   if (deferred == nullptr) return at::linear(x, weight);
-  return DeferrableLinear::apply(x, weight, reinterpret_cast<int64_t>(deferred));
+  const auto forward = [](const TensorVector& in) -> Recorded {
+    return {.outputs = {at::linear(in[0], in[1])}, .saved = in};
+  };
+  const auto backward = [deferred](const TensorVector& saved, const TensorVector& gradients) -> TensorVector {
+    const at::Tensor dx = at::matmul(gradients[0], saved[1]);
+    return {dx, WeightGradient(saved[0], saved[1], gradients[0], deferred)};
+  };
+  return ApplyFunction({x, weight}, forward, backward)[0];
 }
 
 }  // namespace titan

@@ -38,6 +38,12 @@ class DeferredGradients {
 // null, must outlive the graph.
 at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight, DeferredGradients* deferred);
 
+// dy^T x, the gradient of such a weight, for the backward of other operators: x (..., in), dy (..., out) -> (out, in).
+// While `deferred` (may be null) defers, the product is put off, will be added to weight.grad(), and the result is
+// undefined.
+at::Tensor WeightGradient(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& dy,
+                          DeferredGradients* deferred);
+
 }  // namespace titan
 
 #endif  // TITAN_MODEL_LINEAR_H_

@@ -11,21 +11,18 @@
 #include <ATen/ops/logical_and.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/zeros.h>
-#include <ATen/ops/zeros_like.h>
-#include <c10/core/GradMode.h>
-#include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
 #include <cstdint>
+#include <utility>
+#include <vector>
 
 #include "kernels/embedding.h"
+#include "kernels/function.h"
 #include "kernels/linear_cross_entropy.h"
 
 namespace titan {
 namespace {
-
-using torch::autograd::AutogradContext;
-using torch::autograd::tensor_list;
 
 at::Tensor AllGatherRows(const at::Tensor& x, Communicator& group) {
   const at::Tensor mine = x.contiguous();
@@ -46,32 +43,6 @@ at::Tensor SumAndScatterRows(const at::Tensor& x, Communicator& group) {
   group.ReduceScatter(mine, summand).Wait();
   return mine;
 }
-
-Communicator& GroupOf(AutogradContext* context) {
-  return *reinterpret_cast<Communicator*>(context->saved_data["group"].toInt());
-}
-
-class GatherRowsFunction : public torch::autograd::Function<GatherRowsFunction> {
- public:
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, int64_t group) {
-    context->saved_data["group"] = group;
-    return AllGatherRows(x, GroupOf(context));
-  }
-  static tensor_list backward(AutogradContext* context, tensor_list gradients) {
-    return {SumAndScatterRows(gradients[0], GroupOf(context)), at::Tensor()};
-  }
-};
-
-class ReduceScatterRowsFunction : public torch::autograd::Function<ReduceScatterRowsFunction> {
- public:
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, int64_t group) {
-    context->saved_data["group"] = group;
-    return SumAndScatterRows(x, GroupOf(context));
-  }
-  static tensor_list backward(AutogradContext* context, tensor_list gradients) {
-    return {AllGatherRows(gradients[0], GroupOf(context)), at::Tensor()};
-  }
-};
 
 // Rows of logits at once: (rows, V / T) in the accumulation dtype.
 constexpr int64_t kChunkBytes = int64_t{256} << 20;
@@ -126,32 +97,23 @@ Gradients ForwardChunks(const at::Tensor& hidden, const at::Tensor& weight, cons
   return out;
 }
 
-class VocabularyCrossEntropyFunction : public torch::autograd::Function<VocabularyCrossEntropyFunction> {
- public:
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& hidden, const at::Tensor& weight,
-                            const at::Tensor& labels, int64_t group) {
-    Gradients out = ForwardChunks(hidden.contiguous(), weight.contiguous(), labels.contiguous(),
-                                  *reinterpret_cast<Communicator*>(group));
-    context->saved_data["dhidden"] = out.dhidden;
-    context->saved_data["dweight"] = out.dweight;
-    return out.loss;
-  }
-
-  static tensor_list backward(AutogradContext* context, tensor_list gradients) {
-    const at::Tensor dhidden = context->saved_data["dhidden"].toTensor();
-    const at::Tensor dweight = context->saved_data["dweight"].toTensor();
-    return {dhidden * gradients[0], dweight * gradients[0], at::Tensor(), at::Tensor()};
-  }
-};
-
-int64_t Address(const Communicator& group) { return reinterpret_cast<int64_t>(&group); }
-
 }  // namespace
 
-at::Tensor GatherRows(const at::Tensor& x, Communicator& group) { return GatherRowsFunction::apply(x, Address(group)); }
+at::Tensor GatherRows(const at::Tensor& x, Communicator& group) {
+  return ApplyFunction(
+      {x}, [&](const TensorVector& in) -> Recorded { return {.outputs = {AllGatherRows(in[0], group)}, .saved = {}}; },
+      [&group](const TensorVector&, const TensorVector& gradients) -> TensorVector {
+        return {SumAndScatterRows(gradients[0], group)};
+      })[0];
+}
 
 at::Tensor ReduceScatterRows(const at::Tensor& x, Communicator& group) {
-  return ReduceScatterRowsFunction::apply(x, Address(group));
+  return ApplyFunction(
+      {x},
+      [&](const TensorVector& in) -> Recorded { return {.outputs = {SumAndScatterRows(in[0], group)}, .saved = {}}; },
+      [&group](const TensorVector&, const TensorVector& gradients) -> TensorVector {
+        return {AllGatherRows(gradients[0], group)};
+      })[0];
 }
 
 at::Tensor VocabularyEmbedding(const at::Tensor& tokens, const at::Tensor& table_rows, const Communicator& group) {
@@ -163,7 +125,15 @@ at::Tensor VocabularyEmbedding(const at::Tensor& tokens, const at::Tensor& table
 
 at::Tensor VocabularyCrossEntropy(const at::Tensor& hidden, const at::Tensor& weight_rows, const at::Tensor& labels,
                                   Communicator& group) {
-  return VocabularyCrossEntropyFunction::apply(hidden, weight_rows, labels, Address(group));
+  return ApplyFunction(
+      {hidden, weight_rows},
+      [&](const TensorVector& in) -> Recorded {
+        const Gradients out = ForwardChunks(in[0].contiguous(), in[1].contiguous(), labels.contiguous(), group);
+        return {.outputs = {out.loss}, .saved = {out.dhidden, out.dweight}};
+      },
+      [](const TensorVector& saved, const TensorVector& gradients) -> TensorVector {
+        return {saved[0] * gradients[0], saved[1] * gradients[0]};
+      })[0];
 }
 
 }  // namespace titan
