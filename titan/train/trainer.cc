@@ -133,7 +133,7 @@ bool ReshardsAfterForward(const config::Parallelism& parallelism) {
   }
 }
 
-MeshParallelism::Options ContextParallelOptions(const config::Parallelism& parallelism) {
+ContextParallelOptions ContextParallelOptionsOf(const config::Parallelism& parallelism) {
   const bool ulysses =
       parallelism.context_parallel_rotate_method() == config::Parallelism::CONTEXT_PARALLEL_ROTATE_METHOD_ULYSSES;
   return {.method = ulysses ? ContextParallelMethod::kUlysses : ContextParallelMethod::kAllGather,
@@ -144,7 +144,7 @@ MeshParallelism::Options ContextParallelOptions(const config::Parallelism& paral
 // What the mesh asks of the shapes. Rules that need no world size are titan/config's.
 absl::Status CheckLayout(const config::Experiment& experiment, const Mesh& mesh) {
   const int64_t cp = mesh.size(MeshAxis::kCp), tp = mesh.size(MeshAxis::kTp);
-  const int64_t pieces = cp == 1 ? 1 : (ContextParallelOptions(experiment.parallelism()).head_tail ? 2 * cp : cp);
+  const int64_t pieces = cp == 1 ? 1 : (ContextParallelOptionsOf(experiment.parallelism()).head_tail ? 2 * cp : cp);
   const int64_t seq_len = experiment.training().seq_len();
   if (seq_len % pieces != 0) {
     return absl::InvalidArgumentError(absl::StrCat("training.seq_len: ", seq_len, " is not divisible by ", pieces,
@@ -189,7 +189,7 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const config::Experimen
   const ModelSpec& spec = trainer->model_->spec();
   TITAN_ASSIGN_OR_RETURN(trainer->settings_->recompute, RecomputedBlocks(experiment.activation_checkpoint(), spec));
   trainer->parallelism_ =
-      std::make_unique<MeshParallelism>(*trainer->groups_, ContextParallelOptions(experiment.parallelism()));
+      std::make_unique<MeshParallelism>(*trainer->groups_, ContextParallelOptionsOf(experiment.parallelism()));
 
   const at::ScalarType master = options.fp64 ? at::kDouble : at::kFloat;
   const bool bfloat16 = experiment.training().mixed_precision_param() == config::Training::DTYPE_BFLOAT16;
