@@ -2,7 +2,6 @@
 (import 'tests/configuration/valid.libsonnet') + {
   parallelism: {
     expert_parallel_degree: 2,
-    enable_async_tensor_parallel: true,
-    context_parallel_rotate_method: 'alltoall',
+    enable_fsdp_symm_mem: true,
   },
 }
