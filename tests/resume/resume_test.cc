@@ -1,8 +1,10 @@
 // A run that was stopped in any way and started again with the same command is, bit for bit, the run that was not.
 
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -176,6 +178,62 @@ TEST_F(ResumeTest, APreemptedRunSavesItsStepAndContinues) {
   EXPECT_TRUE(fs::exists(absl::StrCat(directory_, "/preempted/checkpoint/step-", steps, "/COMMITTED")));
   ASSERT_EQ(Run("preempted", {"--resume", "must"}), 0) << Log();
   ExpectSameRun("straight", "preempted");
+}
+
+// Rank 1 alone gets the signal.
+TEST_F(ResumeTest, ARunOfSeveralRanksStopsForTheSignalToOne) {
+  const std::vector<std::string> command =
+      Command("two", {"--nproc", "2", "--set", "training.steps=1000000", "--set", "lr_scheduler.decay_ratio=0"});
+  const pid_t child = Start(command, directory_ + "/log");
+  while (Lines(directory_ + "/two/metrics.jsonl").size() < 3 && waitpid(child, nullptr, WNOHANG) == 0) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  const std::vector<std::string> lines = Lines(directory_ + "/two/logs/rank-1.log");
+  ASSERT_FALSE(lines.empty()) << Log();
+  const std::string introduction = "rank 1 of 2: process ";
+  ASSERT_EQ(lines[0].rfind(introduction, 0), 0u) << lines[0];
+  kill(std::stoi(lines[0].substr(introduction.size())), SIGTERM);
+  const int status = Wait(child);
+  ASSERT_TRUE(WIFEXITED(status)) << Log();
+  EXPECT_EQ(WEXITSTATUS(status), 75) << Log();
+
+  const auto record = nlohmann::json::parse(ReadFile(directory_ + "/two/run.json").value());
+  const std::string ending = record.at("ending");
+  EXPECT_NE(ending.find("stopped by a signal to another rank after step"), std::string::npos) << ending;
+  std::vector<std::string> typed = {kTrainer};
+  typed.insert(typed.end(), command.begin(), command.end());
+  EXPECT_EQ(record.at("command"), typed);
+}
+
+// As srun starts them, without a supervisor that looks at the data first.
+TEST_F(ResumeTest, DamagedDataStopsAllRanksWithExitCode2) {
+  std::string tokens = Tokens();
+  tokens[0] = 1;
+  Write(directory_ + "/bundle/data/words/words.uint16.bin", tokens);
+  const int listener = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address = {.sin_family = AF_INET, .sin_port = 0, .sin_addr = {htonl(INADDR_LOOPBACK)}, .sin_zero = {}};
+  socklen_t size = sizeof(address);
+  ASSERT_EQ(bind(listener, reinterpret_cast<sockaddr*>(&address), size), 0);
+  ASSERT_EQ(listen(listener, SOMAXCONN), 0);
+  ASSERT_EQ(getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size), 0);
+  const auto start = [&](int rank) {
+    std::vector<std::string> identity = {"--nproc=2", "--world_size=2", absl::StrCat("--rank=", rank),
+                                         absl::StrCat("--local_rank=", rank),
+                                         absl::StrCat("--rendezvous=127.0.0.1:", ntohs(address.sin_port))};
+    if (rank == 0) identity.push_back(absl::StrCat("--listen_socket=", listener));
+    return Start(Command("damaged", identity), absl::StrCat(directory_, "/log", rank));
+  };
+  const pid_t ranks[] = {start(0), start(1)};
+  close(listener);
+  for (int rank = 0; rank < 2; ++rank) {
+    const int status = Wait(ranks[rank]);
+    const std::string log = ReadFile(absl::StrCat(directory_, "/log", rank)).value();
+    ASSERT_TRUE(WIFEXITED(status)) << log;
+    EXPECT_EQ(WEXITSTATUS(status), 2) << log;
+    const char* const reason = rank == 0 ? "words.uint16.bin is damaged" : "rank 0 cannot start, and says why";
+    EXPECT_NE(log.find(reason), std::string::npos) << log;
+  }
+  EXPECT_FALSE(fs::exists(directory_ + "/damaged"));
 }
 
 TEST_F(ResumeTest, OutputIsNeverOverwritten) {

@@ -128,7 +128,10 @@ at::Tensor StageWalk::BackwardInput(const at::Tensor& output_gradient) {
 
 void StageWalk::BackwardWeight() {
   deferred_->Run();
-  for (size_t i = end_; i-- > begin_;) HandOnGradients(i, tapes_[i - begin_]);
+  for (size_t i = end_; i-- > begin_;) {
+    HandOnGradients(i, tapes_[i - begin_]);
+    parameters_.Release(i);  // only now may these have been the block's last gradients of the step
+  }
 }
 
 at::Tensor ForwardBackward(const Model& model, BlockParameters& parameters, const Microbatch& microbatch,

@@ -7,6 +7,7 @@
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/mm.h>
+#include <ATen/ops/ones_like.h>
 #include <ATen/ops/tanh.h>
 #include <ATen/ops/zeros_like.h>
 
@@ -90,13 +91,16 @@ class ToyParameters : public BlockParameters {
   }
 
   std::vector<at::Tensor> Weights(size_t block) override { return weights_[block]; }
+  void Release(size_t block) override { last_is_release[block] = true; }
   void AddGradients(size_t block, std::vector<at::Tensor> added) override {
     order.push_back(block);
+    last_is_release[block] = false;
     for (size_t i = 0; i < added.size(); ++i) gradients[block][i].add_(added[i]);
   }
 
   std::vector<std::vector<at::Tensor>> gradients;
   std::vector<size_t> order;  // of the blocks whose gradients came
+  std::vector<bool> last_is_release = std::vector<bool>(4);
 
  private:
   at::Tensor table_;
@@ -147,6 +151,23 @@ TEST(WalkTest, EqualsOneGraphWithAnyRecomputation) {
         EXPECT_TRUE(parameters.gradients[i][j].allclose(expected[i][j], 1e-13, 1e-13)) << i << " " << j;
       }
     }
+  }
+}
+
+TEST(WalkTest, ReleasesWeightsWhenTheLastGradientIsThere) {
+  const ToyModel model;
+  const std::vector<bool> recompute(4, false), all(4, true);
+  for (const bool split : {false, true}) {
+    ToyParameters parameters;
+    StageWalk walk(model, parameters, 0, 4, MakeMicrobatch(), recompute, split);
+    const at::Tensor loss = walk.Forward(at::Tensor());
+    if (split) {
+      walk.BackwardInput(at::ones_like(loss));
+      walk.BackwardWeight();
+    } else {
+      walk.Backward(at::ones_like(loss));
+    }
+    EXPECT_EQ(parameters.last_is_release, all) << split;
   }
 }
 

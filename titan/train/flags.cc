@@ -32,6 +32,7 @@ For launchers, which start every rank themselves:
   --rank R --world_size W --local_rank L
                               which one (default: SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID, as srun sets them)
   --listen_socket N           of rank 0: an open file that listens there already
+  --supervised_words N        the bundle's files are checked; the first N words of the command line are the user's
 
 Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 out of memory, 4 loss or gradients not finite, 5 a peer was
 lost, 75 stopped by a signal (after 5 and 75: start it again with the same --out to continue).
@@ -110,8 +111,9 @@ absl::Status CompleteIdentity(const std::string& rendezvous, int64_t rank_flags,
         "trainer start its ranks");
   }
   if (rendezvous.empty()) {
-    return identity.listen_socket < 0 ? CheckNotOneOfManyTasks()
-                                      : absl::InvalidArgumentError("--listen_socket needs --rendezvous");
+    if (identity.listen_socket >= 0) return absl::InvalidArgumentError("--listen_socket needs --rendezvous");
+    if (identity.supervised_words > 0) return absl::InvalidArgumentError("--supervised_words needs --rendezvous");
+    return CheckNotOneOfManyTasks();
   }
   TITAN_RETURN_IF_ERROR(ParseRendezvous(rendezvous, identity));
   if (rank_flags == 0) TITAN_RETURN_IF_ERROR(ReadSlurmTask(identity));
@@ -147,6 +149,7 @@ absl::StatusOr<TrainerFlags> ParseTrainerFlags(const std::vector<std::string>& a
   parser.Number("world_size", "a number of processes", 1, &identity.world_size);
   parser.Number("local_rank", "the number of this process on its machine", 0, &identity.local_rank);
   parser.Number("listen_socket", "the number of an open file", 0, &identity.listen_socket);
+  parser.Number("supervised_words", "a number of words", 1, &identity.supervised_words);
   TITAN_RETURN_IF_ERROR(parser.Parse(arguments));
   if (flags.bundle.empty()) {
     return absl::InvalidArgumentError(

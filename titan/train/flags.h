@@ -29,6 +29,9 @@ struct RankIdentity {
   std::string host = "localhost";  // where rank 0 listens
   int64_t port = 0;                // 0: not given; the run's only process, or the one that starts the others
   int64_t listen_socket = -1;      // of rank 0: that port, already listening, in this open file; -1: none
+  // Not 0 if the local supervisor has started this rank: it has checked all files of the bundle, and of the command
+  // line the first so many words are the user's.
+  int64_t supervised_words = 0;
 };
 
 struct TrainerFlags {

@@ -95,6 +95,7 @@ TEST(FlagsTest, HalfAnIdentityIsRefused) {
   Variables slurm{{"SLURM_PROCID", "5"}, {"SLURM_NTASKS", "many"}};
   EXPECT_NE(ErrorOf({"--bundle", "/b", "--rendezvous", "a:1"}).find("SLURM_NTASKS is \"many\""), std::string::npos);
   EXPECT_EQ(ErrorOf({"--bundle", "/b", "--listen_socket", "3"}), "--listen_socket needs --rendezvous");
+  EXPECT_EQ(ErrorOf({"--bundle", "/b", "--supervised_words", "3"}), "--supervised_words needs --rendezvous");
 }
 
 TEST(FlagsTest, SaysWhatIsWrongWithARendezvous) {

@@ -43,7 +43,8 @@ absl::Status SuperviseRanks(TrainerFlags flags, std::vector<std::string> command
   TITAN_ASSIGN_OR_RETURN(const RunInputs inputs, ReadRunInputs(flags));
   const std::string logs = inputs.directory.path + "/logs";
   TITAN_RETURN_IF_ERROR(MakeDirectories(logs));
-  for (const std::string& argument : {std::string("--out"), inputs.directory.path}) command.push_back(argument);
+  const size_t num_words = command.size();
+  command.insert(command.end(), {"--out", inputs.directory.path, "--supervised_words", absl::StrCat(num_words)});
   return Supervise({.program = std::filesystem::canonical("/proc/self/exe"),
                     .arguments = std::move(command),
                     .num_ranks = num_ranks,
@@ -60,13 +61,19 @@ void Introduce(const RankIdentity& identity) {
             << ", " << absl::FormatTime(absl::RFC3339_sec, absl::Now(), absl::UTCTimeZone()) << std::endl;
 }
 
-absl::Status Start(const TrainerFlags& flags, const std::vector<std::string>& command) {
+absl::Status CheckRuntime(const TrainerFlags& flags) {
   TITAN_ASSIGN_OR_RETURN(const Manifest manifest, ReadManifest(flags.bundle));
-  if (const absl::Status runtime = VerifyRuntime(flags.bundle, manifest); !runtime.ok()) {
-    return absl::InvalidArgumentError(runtime.message());
-  }
+  const absl::Status runtime = VerifyRuntime(flags.bundle, manifest);
+  return runtime.ok() ? runtime : absl::InvalidArgumentError(runtime.message());
+}
+
+absl::Status Start(const TrainerFlags& flags, std::vector<std::string> command) {
+  // A rank of the supervisor is the same program with the same libraries.
+  const bool is_supervised = flags.identity.supervised_words > 0;
+  if (!is_supervised) TITAN_RETURN_IF_ERROR(CheckRuntime(flags));
   const bool is_rank = flags.identity.port != 0;
   if (is_rank) Introduce(flags.identity);
+  if (is_supervised) command.resize(flags.identity.supervised_words);
   if (is_rank || flags.dry_run) return RunTrainer(flags, command);
   TITAN_ASSIGN_OR_RETURN(const int64_t num_ranks, NumLocalRanks(flags));
   return num_ranks == 1 ? RunTrainer(flags, command) : SuperviseRanks(flags, command, num_ranks);

@@ -142,8 +142,9 @@ absl::Status Run::CreateTrainer() {
   }
   TITAN_ASSIGN_OR_RETURN(tokens_seen_, RestoreProgress(inputs_.directory.checkpoint, *trainer_, *loader_));
   saved_step_ = trainer_->step();
-  if (is_first())
+  if (is_first()) {
     console_.Note(absl::StrCat("continues after step ", trainer_->step(), ", from ", inputs_.directory.checkpoint));
+  }
   return absl::OkStatus();
 }
 
@@ -188,8 +189,9 @@ absl::Status Run::Loop() {
     if (is_first()) TITAN_RETURN_IF_ERROR(LogStep(result, data_seconds));
     TITAN_RETURN_IF_ERROR(SaveIfDue(result.someone_wants_to_stop));
     if (result.someone_wants_to_stop) {
-      return WithExitCode(absl::CancelledError(absl::StrCat("stopped by signal ", static_cast<int>(stop_signal),
-                                                            " after step ", trainer_->step())),
+      const std::string cause =
+          stop_signal == 0 ? "by a signal to another rank" : absl::StrCat("by signal ", static_cast<int>(stop_signal));
+      return WithExitCode(absl::CancelledError(absl::StrCat("stopped ", cause, " after step ", trainer_->step())),
                           ExitCode::kPreempted);
     }
   }
@@ -260,15 +262,19 @@ absl::Status Run::Finish(const absl::Status& ending) {
 // Every process of the run in its own words, until they have met; then rank 0 decides where the run begins.
 absl::Status RunRank(const TrainerFlags& flags, RunInputs inputs, const std::vector<std::string>& command) {
   TITAN_ASSIGN_OR_RETURN(const at::Device device, DeviceFor(inputs.experiment->cluster(), flags.identity.local_rank));
-  if (flags.identity.world_size == 1)
+  if (flags.identity.world_size == 1) {
+    TITAN_RETURN_IF_ERROR(VerifyData(flags));
     return Run(std::move(inputs), nullptr, device, flags.overrides, command).Execute();
+  }
   TITAN_ASSIGN_OR_RETURN(const std::unique_ptr<World> world, World::Join(*inputs.experiment, flags.identity, device));
+  TITAN_RETURN_IF_ERROR(world->Agree(VerifyData(flags)));
   absl::Status status = ShareRunDirectory(*world, inputs.directory);
   if (status.ok()) status = Run(std::move(inputs), world.get(), device, flags.overrides, command).Execute();
   // Errors that all ranks come to together are not news to the others.
   const ExitCode code = ExitCodeOf(status);
-  if (!status.ok() && code != ExitCode::kNonFinite && code != ExitCode::kPreempted)
+  if (!status.ok() && code != ExitCode::kNonFinite && code != ExitCode::kPreempted) {
     world->Abort(std::string(status.message()));
+  }
   return status.ok() ? world->Meet() : status;
 }
 

@@ -63,7 +63,8 @@ absl::StatusOr<RunInputs> ReadRunInputs(const TrainerFlags& flags) {
                                       experiment.cluster().num_nodes() * experiment.cluster().devices_per_node()));
   inputs.layout = mesh.Describe();
   TITAN_ASSIGN_OR_RETURN(inputs.name, ReadName(flags.bundle));
-  TITAN_ASSIGN_OR_RETURN(inputs.files, ReadDataFiles(flags.bundle));
+  const bool is_rank = flags.identity.port != 0;
+  TITAN_ASSIGN_OR_RETURN(inputs.files, ReadDataFiles(flags.bundle, is_rank ? 0 : kMaxHashedBytes));
   inputs.run_id = manifest.digest;
   if (!Overrides(flags).empty()) inputs.run_id = Sha256Hex(manifest.digest + CanonicalBytes(experiment));
   // The other ranks hear from the first.
@@ -82,6 +83,12 @@ absl::StatusOr<RunInputs> ReadRunInputs(const TrainerFlags& flags) {
       inputs.rows_per_step / training.local_batch_size() / mesh.size({MeshAxis::kDpReplicate, MeshAxis::kDpShard});
   inputs.experiment = std::make_shared<const config::Experiment>(std::move(experiment));
   return inputs;
+}
+
+absl::Status VerifyData(const TrainerFlags& flags) {
+  const RankIdentity& identity = flags.identity;
+  if (identity.port == 0 || identity.supervised_words > 0 || identity.local_rank != 0) return absl::OkStatus();
+  return ReadDataFiles(flags.bundle).status();
 }
 
 std::vector<std::pair<std::string, std::string>> RunFacts(const RunInputs& inputs) {

@@ -35,8 +35,12 @@ struct RunInputs {
 absl::StatusOr<config::Experiment> ReadBundleExperiment(const TrainerFlags& flags);
 
 // Reads the bundle, applies the overrides, decides about the run directory. Changes nothing. InvalidArgument holds all
-// that is wrong with the experiment.
+// that is wrong with the experiment. A rank looks at no more of the data than its size: see VerifyData.
 absl::StatusOr<RunInputs> ReadRunInputs(const TrainerFlags& flags);
+
+// InvalidArgument if the bundle's data is damaged. Of several ranks only the first of each machine reads it, and none
+// where the supervisor has done so.
+absl::Status VerifyData(const TrainerFlags& flags);
 
 // "label", "value" pairs that tell a person what runs, and where its output goes.
 std::vector<std::pair<std::string, std::string>> RunFacts(const RunInputs& inputs);

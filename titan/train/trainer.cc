@@ -260,11 +260,7 @@ absl::StatusOr<Gradients> Trainer::ComputeGradients(const Batch& batch, bool wan
     const int64_t rows = batch.rows / dp_size;
     parameters_->BeginStep(rows / settings_->microbatch_rows);
     at::Tensor loss_sum = at::zeros({}, at::TensorOptions(settings_->device).dtype(at::kDouble));
-    if (dp_size == 1) {
-      Accumulate(batch, 1 / divisor, loss_sum);
-    } else {
-      Accumulate(batch.Slice(dp_rank * rows, (dp_rank + 1) * rows), 1 / divisor, loss_sum);
-    }
+    Accumulate(batch, dp_rank * rows, (dp_rank + 1) * rows, 1 / divisor, loss_sum);
     parameters_->FinishGradients();
     // What several ranks know is counted once: the loss by the first rank of tensor parallelism.
     if (groups_->tp().rank() != 0) loss_sum.zero_();
@@ -313,9 +309,9 @@ std::vector<Microbatch> Trainer::CutUp(const Batch& batch, int64_t microbatch_ro
   return microbatches;
 }
 
-// Forward and backward of this rank's rows; adds the sums of their cross-entropies to `loss_sum`.
-void Trainer::Accumulate(const Batch& batch, double gradient_scale, at::Tensor& loss_sum) {
-  for (int64_t row = 0; row < batch.rows; row += settings_->local_batch_size) {
+// Forward and backward of this rank's rows [begin, end); adds the sums of their cross-entropies to `loss_sum`.
+void Trainer::Accumulate(const Batch& batch, int64_t begin, int64_t end, double gradient_scale, at::Tensor& loss_sum) {
+  for (int64_t row = begin; row < end; row += settings_->local_batch_size) {
     const std::vector<Microbatch> microbatches =
         CutUp(batch.Slice(row, row + settings_->local_batch_size), settings_->microbatch_rows);
     if (pipeline_ != nullptr) {

@@ -109,7 +109,7 @@ class Trainer {
 
   absl::Status CreatePipeline(PipelinePlan plan);
   std::vector<Microbatch> CutUp(const Batch& batch, int64_t microbatch_rows) const;
-  void Accumulate(const Batch& batch, double gradient_scale, at::Tensor& loss_sum);
+  void Accumulate(const Batch& batch, int64_t begin, int64_t end, double gradient_scale, at::Tensor& loss_sum);
   at::Tensor LocalSumOfSquares() const;
   absl::Status NonFiniteError(const Gradients& gradients) const;
   using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;

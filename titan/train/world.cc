@@ -1,11 +1,14 @@
 #include "titan/train/world.h"
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "nlohmann/json.hpp"
 #include "titan/base/status_macros.h"
 #include "titan/config/experiment.pb.h"
@@ -56,6 +59,22 @@ absl::StatusOr<std::string> World::FromFirst(const std::string& text) const {
     return absl::OkStatus();
   }));
   return received;
+}
+
+absl::Status World::Agree(const absl::Status& mine) const {
+  int64_t bad = -1;
+  TITAN_RETURN_IF_ERROR(CatchTorchErrors("hearing how the other processes are", [&] {
+    const at::Tensor flag = at::full({1}, mine.ok() ? 0 : 1, at::TensorOptions(device_).dtype(at::kLong));
+    const at::Tensor all = at::empty({size()}, flag.options());
+    groups_->world().AllGather(all, flag).Wait();
+    const at::Tensor flags = all.cpu();
+    const int64_t* const first = flags.const_data_ptr<int64_t>();
+    const int64_t* const found = std::find(first, first + size(), 1);
+    if (found != first + size()) bad = found - first;
+    return absl::OkStatus();
+  }));
+  if (bad < 0 || !mine.ok()) return mine;
+  return absl::InvalidArgumentError(absl::StrCat("rank ", bad, " cannot start, and says why"));
 }
 
 absl::Status World::Meet() const {

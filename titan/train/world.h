@@ -36,6 +36,8 @@ class World {
 
   // What the first process passes, on all of them.
   absl::StatusOr<std::string> FromFirst(const std::string& text) const;
+  // Ok if all processes pass ok. Else the error that this one passes, or one that names the first that passes one.
+  absl::Status Agree(const absl::Status& mine) const;
   // Returns when all are here.
   absl::Status Meet() const;
   // Tells the others that this process ends because of `reason`.
