@@ -98,6 +98,10 @@ absl::Status Main(const std::vector<std::string>& command) {
   parser.Number("listen_socket", "a file", 0, &flags.listen_socket);
   TITAN_RETURN_IF_ERROR(parser.Parse({command.begin() + 1, command.end()}));
   if (flags.rank >= 0) return BeRank(flags);
+  // As the CUDA driver does: it blocks no signal, and the kernel may choose it for one.
+  std::thread([] {
+    while (true) pause();
+  }).detach();
   SupervisorOptions options{
       .program = std::filesystem::canonical("/proc/self/exe"),
       .arguments = command,

@@ -1,6 +1,7 @@
 #include "launchers/local/rank_process.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -66,8 +67,9 @@ std::vector<char*> Pointers(const std::vector<std::string>& strings) {
 }
 
 // Between fork and exec: nothing but system calls.
-[[noreturn]] void BecomeChild(const RankProcessOptions& options, pid_t parent, int standard_output, int standard_error,
-                              char* const* arguments, char* const* environment) {
+[[noreturn]] void BecomeChild(const RankProcessOptions& options, pid_t parent, const sigset_t& signal_mask,
+                              int standard_output, int standard_error, char* const* arguments,
+                              char* const* environment) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != parent) _exit(1);  // it ended before the line above
   setpgid(0, 0);
@@ -77,7 +79,9 @@ std::vector<char*> Pointers(const std::vector<std::string>& strings) {
   dup2(standard_output, STDOUT_FILENO);
   dup2(standard_error, STDERR_FILENO);
   if (options.open_file >= 0) fcntl(options.open_file, F_SETFD, 0);
-  sigprocmask(SIG_SETMASK, &options.signal_mask, nullptr);
+  // The parent's handlers end here, not only at exec.
+  for (const int caught : {SIGCHLD, SIGTERM, SIGINT}) signal(caught, SIG_DFL);
+  sigprocmask(SIG_SETMASK, &signal_mask, nullptr);
   execve(options.program.c_str(), arguments, environment);
   const char* const reason = strerror(errno);
   for (const char* text : {"cannot execute ", options.program.c_str(), ": ", reason, "\n"}) {
@@ -96,10 +100,15 @@ absl::StatusOr<RankProcess> StartProcess(const RankProcessOptions& options) {
   const std::vector<char*> arguments = Pointers(options.arguments);
   const std::vector<char*> environment = Pointers(options.environment);
   const pid_t parent = getpid();
+  // Until it has handlers of its own, a signal to the child must not run its parent's.
+  sigset_t all_signals, signal_mask;
+  sigfillset(&all_signals);
+  pthread_sigmask(SIG_SETMASK, &all_signals, &signal_mask);
   const pid_t pid = fork();
+  if (pid != 0) pthread_sigmask(SIG_SETMASK, &signal_mask, nullptr);
   if (pid < 0) return SystemError(errno, "cannot start", options.program);
   if (pid == 0) {
-    BecomeChild(options, parent, standard_output.write_end, standard_error.write_end, arguments.data(),
+    BecomeChild(options, parent, signal_mask, standard_output.write_end, standard_error.write_end, arguments.data(),
                 environment.data());
   }
   RankProcess process{.pid = pid};

@@ -5,7 +5,6 @@
 #ifndef TITAN_LAUNCHERS_LOCAL_RANK_PROCESS_H_
 #define TITAN_LAUNCHERS_LOCAL_RANK_PROCESS_H_
 
-#include <signal.h>
 #include <sys/types.h>
 
 #include <string>
@@ -21,7 +20,6 @@ struct RankProcessOptions {
   std::vector<std::string> environment;  // "NAME=value", all of it
   int open_file = -1;                    // what it finds open beside its standard files
   bool terminal = false;                 // its standard output is a terminal, of the size of this process's
-  sigset_t signal_mask = {};             // of the child
 };
 
 // The caller reads and closes the two files, which do not block, and waits for `pid`.

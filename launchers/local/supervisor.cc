@@ -5,7 +5,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
-#include <sys/signalfd.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -117,6 +117,20 @@ std::vector<std::string> EnvironmentFor(int64_t num_ranks) {
   return environment;
 }
 
+// Signals arrive through a pipe that their handler writes to, whichever thread runs it: libraries such as the CUDA
+// driver start threads that block no signal, and would take them away from a signalfd.
+int signal_pipe[2] = {-1, -1};
+
+void ForwardSignal(int signal) {
+  const int saved_errno = errno;
+  const auto number = static_cast<unsigned char>(signal);
+  // A full pipe holds signals that were not looked at yet, which say as much.
+  [[maybe_unused]] const ssize_t written = write(signal_pipe[1], &number, 1);
+  errno = saved_errno;
+}
+
+constexpr int kSignals[] = {SIGCHLD, SIGTERM, SIGINT};
+
 class Supervisor {
  public:
   explicit Supervisor(const SupervisorOptions& options) : options_(options) {}
@@ -143,8 +157,7 @@ class Supervisor {
   std::string Others(int64_t rank) const;
 
   const SupervisorOptions& options_;
-  sigset_t previous_mask_ = {};
-  int signals_ = -1;
+  std::vector<std::pair<int, struct sigaction>> previous_actions_;  // of the signals that are caught now
   std::vector<Rank> ranks_;
   std::vector<int64_t> failures_;  // in the order in which they were noticed
   int stop_signal_ = 0;            // that was handed on
@@ -160,9 +173,10 @@ Supervisor::~Supervisor() {
     if (rank.process.standard_output >= 0) close(rank.process.standard_output);
     if (rank.process.standard_error >= 0) close(rank.process.standard_error);
   }
-  if (signals_ < 0) return;
-  close(signals_);
-  sigprocmask(SIG_SETMASK, &previous_mask_, nullptr);
+  for (const auto& [signal, action] : previous_actions_) sigaction(signal, &action, nullptr);
+  for (int& end : signal_pipe) {
+    if (end >= 0) close(std::exchange(end, -1));
+  }
 }
 
 absl::Status Supervisor::Run() {
@@ -173,12 +187,15 @@ absl::Status Supervisor::Run() {
 }
 
 absl::Status Supervisor::CatchSignals() {
-  sigset_t signals;
-  sigemptyset(&signals);
-  for (const int signal : {SIGCHLD, SIGTERM, SIGINT}) sigaddset(&signals, signal);
-  sigprocmask(SIG_BLOCK, &signals, &previous_mask_);
-  signals_ = signalfd(-1, &signals, SFD_NONBLOCK | SFD_CLOEXEC);
-  return signals_ < 0 ? SystemError(errno, "cannot open", "a signalfd") : absl::OkStatus();
+  if (pipe2(signal_pipe, O_NONBLOCK | O_CLOEXEC) != 0) return SystemError(errno, "cannot open", "a pipe");
+  for (const int signal : kSignals) {
+    struct sigaction forward = {}, previous = {};
+    forward.sa_handler = ForwardSignal;
+    forward.sa_flags = SA_RESTART;
+    if (sigaction(signal, &forward, &previous) != 0) return SystemError(errno, "cannot catch", SignalName(signal));
+    previous_actions_.emplace_back(signal, previous);
+  }
+  return absl::OkStatus();
 }
 
 RankOutput::Show Supervisor::ShowOf(int64_t rank) const {
@@ -190,10 +207,8 @@ RankOutput::Show Supervisor::ShowOf(int64_t rank) const {
 absl::Status Supervisor::Start() {
   Listener listener;
   TITAN_RETURN_IF_ERROR(Listen(listener));
-  RankProcessOptions common{.program = options_.program,
-                            .arguments = options_.arguments,
-                            .environment = EnvironmentFor(options_.num_ranks),
-                            .signal_mask = previous_mask_};
+  RankProcessOptions common{
+      .program = options_.program, .arguments = options_.arguments, .environment = EnvironmentFor(options_.num_ranks)};
   for (const std::string& argument : {std::string("--world_size"), absl::StrCat(options_.num_ranks),
                                       std::string("--rendezvous"), absl::StrCat("127.0.0.1:", listener.port)}) {
     common.arguments.push_back(argument);
@@ -220,7 +235,7 @@ bool Supervisor::AnyoneRuns() const {
 }
 
 absl::Status Supervisor::Step() {
-  std::vector<pollfd> files = {{.fd = signals_, .events = POLLIN, .revents = 0}};
+  std::vector<pollfd> files = {{.fd = signal_pipe[0], .events = POLLIN, .revents = 0}};
   for (const Rank& rank : ranks_) {  // poll skips those that are -1
     files.push_back({.fd = rank.process.standard_output, .events = POLLIN, .revents = 0});
     files.push_back({.fd = rank.process.standard_error, .events = POLLIN, .revents = 0});
@@ -261,9 +276,8 @@ void Supervisor::Read(RankOutput& output, int stream, int& descriptor) {
 }
 
 void Supervisor::TakeSignals() {
-  signalfd_siginfo info{};
-  while (read(signals_, &info, sizeof(info)) == sizeof(info)) {
-    const int signal = static_cast<int>(info.ssi_signo);
+  unsigned char signal = 0;
+  while (read(signal_pipe[0], &signal, 1) == 1) {
     if (signal == SIGCHLD) {
       Reap();
     } else if (stop_signal_ == 0) {
