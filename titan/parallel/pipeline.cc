@@ -3,6 +3,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
 
 #include "absl/log/check.h"
 #include "absl/strings/str_cat.h"
@@ -40,6 +41,11 @@ absl::Status Pipeline::Connect() {
       TITAN_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> channel,
                              groups_.NewGroup(absl::StrCat("pp.", pp.ranks()[from], "to", pp.ranks()[to]),
                                               {pp.ranks()[from], pp.ranks()[to]}));
+      // NCCL connects two ranks at their first message, and holds up both until it is sent and asked for. Later, each
+      // may ask before it sends.
+      const at::Tensor greeting = at::zeros({1}, at::TensorOptions(options_.device));
+      const std::vector<Communicator::Transfer> to_other = {{.tensor = greeting, .peer = pp.rank() == from ? 1 : 0}};
+      (pp.rank() == from ? channel->Exchange(to_other, {}) : channel->Exchange({}, to_other)).Wait();
       if (pp.rank() == from) {
         outboxes_[to] = std::move(channel);
       } else {
@@ -139,6 +145,33 @@ void Pipeline::Execute(const PipelineAction& action, const std::vector<Microbatc
   const at::Tensor gradient = is_full ? walk->Backward(output_gradient) : walk->BackwardInput(output_gradient);
   if (is_full) walks_.erase({stage, microbatch});
   if (!is_first) Deliver({PipelineOp::kBackward, stage - 1, microbatch}, gradient);
+}
+
+void Pipeline::Rehearse(const Microbatch& microbatch) {
+  const at::TensorOptions hidden_options = at::TensorOptions(options_.device).dtype(options_.compute_dtype);
+  struct Rehearsed {
+    std::unique_ptr<StageWalk> walk;
+    at::Tensor output;
+  };
+  std::vector<Rehearsed> stages;
+  for (size_t stage = 0; stage < plan_.stages.size(); ++stage) {
+    if (plan_.schedule.rank_of_stage[stage] != groups_.pp().rank()) continue;
+    const auto [begin, end] = plan_.stages[stage];
+    auto walk =
+        std::make_unique<StageWalk>(model_, parameters_, begin, end, microbatch, options_.recompute, splits_backward_);
+    const at::Tensor input = stage == 0 ? at::Tensor() : at::zeros(HiddenShape(microbatch), hidden_options);
+    at::Tensor output = walk->Forward(input);
+    stages.push_back({std::move(walk), std::move(output)});
+  }
+  for (auto stage = stages.rbegin(); stage != stages.rend(); ++stage) {
+    const at::Tensor gradient = at::zeros_like(stage->output);
+    if (splits_backward_) {
+      stage->walk->BackwardInput(gradient);
+      stage->walk->BackwardWeight();
+    } else {
+      stage->walk->Backward(gradient);
+    }
+  }
 }
 
 at::Tensor Pipeline::ForwardBackward(const std::vector<Microbatch>& microbatches, double gradient_scale) {

@@ -48,6 +48,12 @@ class Pipeline {
   // the rank of the last stage, 0 elsewhere; the gradients of (sum * gradient_scale) go to the parameters.
   at::Tensor ForwardBackward(const std::vector<Microbatch>& microbatches, double gradient_scale);
 
+  // Forward and backward of every stage of this rank, on zeros where its input would come from others: nothing travels
+  // along the pipeline, and the gradients, 0, go to the parameters. CUDA loads a kernel when it is first used, and may
+  // wait for all that runs on the GPU; if a message is among that, from a rank that waits for us, that is for ever. So
+  // on a GPU this comes before the first ForwardBackward.
+  void Rehearse(const Microbatch& microbatch);
+
  private:
   // What goes into an action from another: the hidden values for a forward, the gradient for a backward.
   using Key = std::tuple<bool, int64_t, int64_t>;  // is backward, stage, microbatch

@@ -258,6 +258,9 @@ absl::StatusOr<Gradients> Trainer::ComputeGradients(const Batch& batch, bool wan
     const int64_t dp_rank = groups_->coordinate(MeshAxis::kDpReplicate) * groups_->mesh().size(MeshAxis::kDpShard) +
                             groups_->coordinate(MeshAxis::kDpShard);
     const int64_t rows = batch.rows / dp_size;
+    if (pipeline_ != nullptr && settings_->device.is_cuda() && !std::exchange(pipeline_rehearsed_, true)) {
+      RehearsePipeline(batch);
+    }
     parameters_->BeginStep(rows / settings_->microbatch_rows);
     at::Tensor loss_sum = at::zeros({}, at::TensorOptions(settings_->device).dtype(at::kDouble));
     Accumulate(batch, dp_rank * rows, (dp_rank + 1) * rows, 1 / divisor, loss_sum);
@@ -307,6 +310,21 @@ std::vector<Microbatch> Trainer::CutUp(const Batch& batch, int64_t microbatch_ro
                             .context = model_->MakeContext(part(positions), options)});
   }
   return microbatches;
+}
+
+// With two microbatches, because the second one's gradients are added to the first one's: one whose rows are a document
+// each, one whose rows are nothing but beginnings of documents. Each has kernels of its own.
+void Trainer::RehearsePipeline(const Batch& batch) {
+  parameters_->BeginStep(2);
+  for (const bool several_documents : {false, true}) {
+    Batch rows = batch.Slice(0, settings_->microbatch_rows);
+    for (size_t i = 0; i < rows.positions.size(); ++i) {
+      rows.positions[i] = several_documents ? 0 : static_cast<int64_t>(i) % rows.seq_len;
+    }
+    pipeline_->Rehearse(CutUp(rows, settings_->microbatch_rows).front());
+  }
+  parameters_->FinishGradients();
+  parameters_->ClearGradients();
 }
 
 // Forward and backward of this rank's rows [begin, end); adds the sums of their cross-entropies to `loss_sum`.

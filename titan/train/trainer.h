@@ -108,6 +108,7 @@ class Trainer {
   explicit Trainer(std::unique_ptr<Settings> settings);
 
   absl::Status CreatePipeline(PipelinePlan plan);
+  void RehearsePipeline(const Batch& batch);
   std::vector<Microbatch> CutUp(const Batch& batch, int64_t microbatch_rows) const;
   void Accumulate(const Batch& batch, int64_t begin, int64_t end, double gradient_scale, at::Tensor& loss_sum);
   at::Tensor LocalSumOfSquares() const;
@@ -124,6 +125,7 @@ class Trainer {
   std::unique_ptr<BlockParallelism> parallelism_;
   std::unique_ptr<Parameters> parameters_;
   std::unique_ptr<Pipeline> pipeline_;  // with a pp axis larger than 1
+  bool pipeline_rehearsed_ = false;
   std::unique_ptr<AdamW> optimizer_;
   int64_t step_ = 0;
 };
