@@ -333,6 +333,14 @@ void FoldersBelowRun(const Experiment& experiment, ConfigErrors& errors) {
   FolderBelowRun("comm.save_traces_folder", experiment.comm().save_traces_folder(), errors);
 }
 
+void ProfiledStepsFit(const Experiment& experiment, ConfigErrors& errors) {
+  const config::Profiling& profiling = experiment.profiling();
+  if (profiling.profiler_warmup() + profiling.profiler_active() <= profiling.profile_freq()) return;
+  errors.Add("profiling.profile_freq",
+             absl::StrCat(profiling.profile_freq(), " is below profiler_warmup (", profiling.profiler_warmup(),
+                          ") + profiler_active (", profiling.profiler_active(), ")"));
+}
+
 void InitialLoad(const Experiment& experiment, ConfigErrors& errors) {
   const config::Checkpoint& checkpoint = experiment.checkpoint();
   const std::string& path = checkpoint.initial_load_path();
@@ -425,6 +433,8 @@ const std::vector<Rule>& CrossFieldRules() {
       {"folders_below_run",
        "checkpoint.folder metrics.save_tb_folder profiling.save_traces_folder comm.save_traces_folder",
        &FoldersBelowRun},
+      {"profiled_steps_fit", "profiling.profile_freq profiling.profiler_warmup profiling.profiler_active",
+       &ProfiledStepsFit},
       {"initial_load",
        "checkpoint.initial_load_path checkpoint.initial_load_in_hf checkpoint.initial_load_model_only "
        "checkpoint.initial_load_in_hf_quantized",

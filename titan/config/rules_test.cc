@@ -143,6 +143,8 @@ const std::vector<Case>& Cases() {
              config::Quantize::Float8::RECIPE_NAME_ROWWISE);
          e.mutable_cluster()->set_accelerator(config::Cluster::ACCELERATOR_A100);
        }},
+      {"profiled_steps_fit", "profiling.profile_freq", "3 is below profiler_warmup (3) + profiler_active (1)",
+       [](Experiment& e) { e.mutable_profiling()->set_profile_freq(3); }},
       {"folders_below_run", "checkpoint.folder", "below the run directory",
        [](Experiment& e) { e.mutable_checkpoint()->set_folder("/checkpoints"); }},
       {"folders_below_run", "metrics.save_tb_folder", "below the run directory",

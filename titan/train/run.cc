@@ -26,6 +26,7 @@
 #include "titan/plan/accelerators.h"
 #include "titan/train/device.h"
 #include "titan/train/exit_code.h"
+#include "titan/train/profiler.h"
 #include "titan/train/progress.h"
 #include "titan/train/run_inputs.h"
 #include "titan/train/torch_errors.h"
@@ -57,7 +58,8 @@ class Run {
         world_(world),
         device_(device),
         console_(std::cout, ConsoleOptions::ForStdout(experiment_.metrics(), experiment_.training().steps())),
-        record_(StartRunRecord(inputs_.name, inputs_.run_id, std::move(command))) {
+        record_(StartRunRecord(inputs_.name, inputs_.run_id, std::move(command))),
+        profiler_(experiment_.profiling(), inputs_.directory.path, world_ == nullptr ? 0 : world_->rank(), device_) {
     record_.session.overrides = std::move(overrides);
   }
 
@@ -85,6 +87,7 @@ class Run {
   std::vector<std::unique_ptr<MetricsSink>> sinks_;
   std::unique_ptr<Loader> loader_;
   std::unique_ptr<Trainer> trainer_;
+  StepProfiler profiler_;
   int64_t tokens_seen_ = 0;
   int64_t saved_step_ = -1;
   Clock::time_point step_end_ = Clock::now();
@@ -185,7 +188,9 @@ absl::Status Run::Loop() {
     if (absl::IsResourceExhausted(batch.status())) return WithExitCode(batch.status(), ExitCode::kOutOfMemory);
     TITAN_RETURN_IF_ERROR(batch.status());
     const double data_seconds = SecondsSince(step_end_);
+    profiler_.BeginStep(trainer_->step() + 1);
     TITAN_ASSIGN_OR_RETURN(const StepResult result, trainer_->Step(*batch, /*wants_to_stop=*/stop_signal != 0));
+    TITAN_RETURN_IF_ERROR(profiler_.EndStep(result.step));
     if (is_first()) TITAN_RETURN_IF_ERROR(LogStep(result, data_seconds));
     TITAN_RETURN_IF_ERROR(SaveIfDue(result.someone_wants_to_stop));
     if (result.someone_wants_to_stop) {

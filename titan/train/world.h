@@ -32,6 +32,7 @@ class World {
   const ParallelGroups& groups() const { return *groups_; }
   int64_t size() const { return groups_->world().size(); }
   // The one that writes the run directory and talks to the user.
+  int64_t rank() const { return groups_->rank(); }
   bool is_first() const { return groups_->rank() == 0; }
 
   // What the first process passes, on all of them.

@@ -3,6 +3,6 @@
   quantize: { linear: { float8: { recipe_name: 'rowwise' } } },
   validation: { enable: true, freq: 5 },
   model+: { moe: { num_experts: 8, top_k: 2, hidden_dim: 256 } },
-  profiling: { enable_profiling: true },
+  profiling: { enable_memory_snapshot: true },
   checkpoint: { async_mode: 'async' },
 }
