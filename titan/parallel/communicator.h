@@ -19,6 +19,7 @@
 //   each other for ever: put both into one Exchange, or take a group for each direction.
 // * Reductions add in float32 for bfloat16 on Gloo; NCCL adds in its own way. The order of summation depends on the
 //   group's size alone, so that the same inputs give the same bits again.
+// * Groups are destroyed in the same order by all ranks that share several of them: NCCL's end waits for the others'.
 // * A wait that exceeds the time limit, or a peer that is gone, ends as a CommunicationError, thrown, because autograd
 //   functions cannot return a Status; CatchTorchErrors turns it into a Status with ExitCode::kPeerLost. Its text names
 //   operation, group, sequence number, and the ranks that did not arrive. Every later operation of the process fails at

@@ -47,10 +47,11 @@ absl::Status Pipeline::Connect() {
       const std::vector<Communicator::Transfer> to_other = {{.tensor = greeting, .peer = pp.rank() == from ? 1 : 0}};
       (pp.rank() == from ? channel->Exchange(to_other, {}) : channel->Exchange({}, to_other)).Wait();
       if (pp.rank() == from) {
-        outboxes_[to] = std::move(channel);
+        outboxes_[to] = channel.get();
       } else {
-        inboxes_[from] = Inbox{.channel = std::move(channel), .order = std::move(order), .posted = {}};
+        inboxes_[from] = Inbox{.channel = channel.get(), .order = std::move(order), .posted = {}};
       }
+      channels_.push_back(std::move(channel));
     }
   }
   return absl::OkStatus();

@@ -63,7 +63,7 @@ class Pipeline {
 
   // Messages from another rank.
   struct Inbox {
-    std::unique_ptr<Communicator> channel;
+    Communicator* channel = nullptr;
     std::vector<PipelineAction> order;  // who waits for them, in the order of sending
     size_t next = 0;                    // of `order`, to be posted
     std::map<Key, std::pair<at::Tensor, Work>> posted;
@@ -89,8 +89,9 @@ class Pipeline {
   const PipelinePlan plan_;
   const Options options_;
   bool splits_backward_ = false;
-  std::map<int64_t, Inbox> inboxes_;                           // by the sender's pp rank
-  std::map<int64_t, std::unique_ptr<Communicator>> outboxes_;  // by the receiver's pp rank
+  std::vector<std::unique_ptr<Communicator>> channels_;  // in the order of their creation, in which they end, too
+  std::map<int64_t, Inbox> inboxes_;                     // by the sender's pp rank
+  std::map<int64_t, Communicator*> outboxes_;            // by the receiver's pp rank
   // Of the run under way:
   std::vector<int64_t> hidden_shape_;
   std::map<Key, at::Tensor> local_;                                          // from another stage of this rank
