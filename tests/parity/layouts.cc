@@ -42,6 +42,9 @@ std::vector<Layout> MakeLayouts() {
                                                 "activation_checkpoint.selective_ac_option=2"};
   const std::string ulysses = "parallelism.context_parallel_rotate_method=ulysses";
   const std::string in_order = "parallelism.context_parallel_load_balancer=none";
+  const std::string whole_tokens = "parallelism.enable_sequence_parallel=false";
+  const std::string whole_logits = "parallelism.disable_loss_parallel=true";
+  const std::string overlapped = "parallelism.enable_async_tensor_parallel=true";
   return {
       // One process: what must not change anything.
       Make("accumulation", {}, {}, 4),
@@ -64,6 +67,16 @@ std::vector<Layout> MakeLayouts() {
       Make("tp2_recomputation", {.tp = 2}, every_other),
       Tied(Make("tp2_tied", {.tp = 2})),
       Make("tp4", {.tp = 4}),
+      Make("tp2_whole_tokens", {.tp = 2}, {whole_tokens}),
+      Make("tp4_whole_tokens", {.tp = 4}, {whole_tokens}),
+      Tied(Make("tp2_whole_tokens_tied", {.tp = 2}, {whole_tokens})),
+      Make("tp2_whole_logits", {.tp = 2}, {whole_logits}),
+      Make("tp4_whole_logits", {.tp = 4}, {whole_logits}),
+      Tied(Make("tp2_whole_tokens_and_logits_tied", {.tp = 2}, {whole_tokens, whole_logits})),
+      Make("tp2_overlapped", {.tp = 2}, {overlapped}),
+      Make("tp4_overlapped", {.tp = 4}, {overlapped}),
+      Make("tp2_overlapped_recomputation", {.tp = 2}, {overlapped, "activation_checkpoint.mode=full"}),
+      Tied(Make("tp2_overlapped_tied", {.tp = 2}, {overlapped})),
       // Context parallelism.
       Make("cp2", {.cp = 2}),
       Make("cp2_in_order", {.cp = 2}, {in_order}),
@@ -87,6 +100,12 @@ std::vector<Layout> MakeLayouts() {
       Make("cp2_tp2", {.cp = 2, .tp = 2}),
       Make("cp2_ulysses_tp2", {.cp = 2, .tp = 2}, {ulysses}),
       Make("pp2_tp2", {.pp = 2, .tp = 2}),
+      Make("cp2_tp2_whole_tokens", {.cp = 2, .tp = 2}, {whole_tokens}),
+      Make("cp2_tp2_overlapped", {.cp = 2, .tp = 2}, {overlapped}),
+      Make("pp2_tp2_whole_tokens", {.pp = 2, .tp = 2}, {whole_tokens}),
+      Make("pp2_tp2_whole_logits", {.pp = 2, .tp = 2}, {whole_logits}),
+      Make("pp2_tp2_zbv_overlapped", {.pp = 2, .tp = 2},
+           {"parallelism.pipeline_parallel_schedule=ZBVZeroBubble", overlapped}),
       Make("pp2_fsdp2", {.pp = 2, .dp_shard = 2}),
       Make("pp2_fsdp2_accumulation", {.pp = 2, .dp_shard = 2}, {}, 2),
       Make("pp2_cp2", {.pp = 2, .cp = 2}),

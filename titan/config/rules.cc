@@ -183,17 +183,25 @@ void TensorParallelDivides(const Experiment& experiment, ConfigErrors& errors) {
 
 void AsyncTensorParallel(const Experiment& experiment, ConfigErrors& errors) {
   const config::Parallelism& parallelism = experiment.parallelism();
-  if (!parallelism.enable_async_tensor_parallel() || parallelism.tensor_parallel_degree() > 1) return;
-  errors.Add("parallelism.enable_async_tensor_parallel", "needs tensor_parallel_degree above 1");
+  if (!parallelism.enable_async_tensor_parallel()) return;
+  if (parallelism.tensor_parallel_degree() == 1) {
+    errors.Add("parallelism.enable_async_tensor_parallel", "needs tensor_parallel_degree above 1");
+  }
+  if (!parallelism.enable_sequence_parallel()) {
+    errors.Add("parallelism.enable_async_tensor_parallel",
+               "needs enable_sequence_parallel: what overlaps with the products is the gathering and scattering of "
+               "tokens; set enable_sequence_parallel = true or leave this field out");
+  }
 }
 
 void SequenceDivides(const Experiment& experiment, ConfigErrors& errors) {
   const int64_t cp = experiment.parallelism().context_parallel_degree();
   const int64_t tp = experiment.parallelism().tensor_parallel_degree();
-  const int64_t divisor = tp * (cp > 1 ? 2 * cp : 1);
+  const int64_t tp_parts = experiment.parallelism().enable_sequence_parallel() ? tp : 1;
+  const int64_t divisor = tp_parts * (cp > 1 ? 2 * cp : 1);
   if (Divides(divisor, experiment.training().seq_len())) return;
   errors.Add("training.seq_len", absl::StrCat(experiment.training().seq_len(), " is not divisible by ", divisor,
-                                              " = tp ", tp, cp > 1 ? absl::StrCat(" x 2 x cp ", cp) : ""));
+                                              " = tp ", tp_parts, cp > 1 ? absl::StrCat(" x 2 x cp ", cp) : ""));
 }
 
 void PipelineSplits(const Experiment& experiment, ConfigErrors& errors) {
@@ -411,9 +419,13 @@ const std::vector<Rule>& CrossFieldRules() {
       {"tensor_parallel_divides",
        "parallelism.tensor_parallel_degree model.n_heads model.n_kv_heads model.ffn_hidden_dim",
        &TensorParallelDivides},
-      {"async_tensor_parallel", "parallelism.enable_async_tensor_parallel parallelism.tensor_parallel_degree",
+      {"async_tensor_parallel",
+       "parallelism.enable_async_tensor_parallel parallelism.tensor_parallel_degree "
+       "parallelism.enable_sequence_parallel",
        &AsyncTensorParallel},
-      {"sequence_divides", "training.seq_len parallelism.context_parallel_degree parallelism.tensor_parallel_degree",
+      {"sequence_divides",
+       "training.seq_len parallelism.context_parallel_degree parallelism.tensor_parallel_degree "
+       "parallelism.enable_sequence_parallel",
        &SequenceDivides},
       {"pipeline_splits",
        "parallelism.pipeline_parallel_degree parallelism.pipeline_parallel_microbatch_size "

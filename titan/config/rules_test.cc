@@ -90,6 +90,19 @@ const std::vector<Case>& Cases() {
        [](Experiment& e) { e.mutable_parallelism()->set_tensor_parallel_degree(16); }},
       {"async_tensor_parallel", "parallelism.enable_async_tensor_parallel", "above 1",
        [](Experiment& e) { e.mutable_parallelism()->set_enable_async_tensor_parallel(true); }},
+      {"async_tensor_parallel", "parallelism.enable_async_tensor_parallel", "needs enable_sequence_parallel",
+       [](Experiment& e) {
+         e.mutable_parallelism()->set_tensor_parallel_degree(2);
+         e.mutable_parallelism()->set_enable_async_tensor_parallel(true);
+         e.mutable_parallelism()->set_enable_sequence_parallel(false);
+       }},
+      {"sequence_divides", "training.seq_len", "250 is not divisible by 4 = tp 1 x 2 x cp 2",
+       [](Experiment& e) {
+         e.mutable_training()->set_seq_len(250);
+         e.mutable_parallelism()->set_tensor_parallel_degree(2);
+         e.mutable_parallelism()->set_enable_sequence_parallel(false);
+         e.mutable_parallelism()->set_context_parallel_degree(2);
+       }},
       {"sequence_divides", "training.seq_len", "250 is not divisible by 8 = tp 2 x 2 x cp 2",
        [](Experiment& e) {
          e.mutable_training()->set_seq_len(250);

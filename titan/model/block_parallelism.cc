@@ -5,6 +5,7 @@
 #include "kernels/linear_cross_entropy.h"
 #include "titan/model/block.h"
 #include "titan/model/context.h"
+#include "titan/model/linear.h"
 
 namespace titan {
 
@@ -21,10 +22,20 @@ void BlockParallelism::PrepareAttention(const at::Tensor& positions, bool severa
   if (several_documents && !positions.is_cpu()) context.attention_mask = DocumentCausalMask(context.first_key);
 }
 
-at::Tensor BlockParallelism::GatherTokens(const at::Tensor& x, const BatchContext&) const { return x; }
+std::pair<int64_t, int64_t> BlockParallelism::HiddenShape(const BatchContext& context) const {
+  return {context.positions.size(0), context.positions.size(1)};
+}
 
-at::Tensor BlockParallelism::ReduceScatterTokens(const at::Tensor& summand, const BatchContext&) const {
-  return summand;
+std::vector<at::Tensor> BlockParallelism::ColumnLinears(const at::Tensor& x, absl::Span<const at::Tensor> weights,
+                                                        const BatchContext& context) const {
+  std::vector<at::Tensor> products;
+  for (const at::Tensor& weight : weights) products.push_back(Linear(x, weight, context.deferred));
+  return products;
+}
+
+at::Tensor BlockParallelism::RowLinear(const at::Tensor& x, const at::Tensor& weight,
+                                       const BatchContext& context) const {
+  return Linear(x, weight, context.deferred);
 }
 
 at::Tensor BlockParallelism::Embed(const at::Tensor& tokens, const at::Tensor& table, const BatchContext&) const {
@@ -32,8 +43,8 @@ at::Tensor BlockParallelism::Embed(const at::Tensor& tokens, const at::Tensor& t
 }
 
 at::Tensor BlockParallelism::LinearCrossEntropy(const at::Tensor& hidden, const at::Tensor& weight,
-                                                const at::Tensor& labels) const {
-  return titan::LinearCrossEntropy(hidden, weight, labels);
+                                                const at::Tensor& labels, const BatchContext&) const {
+  return titan::LinearCrossEntropy(hidden.reshape({-1, hidden.size(-1)}), weight, labels.reshape({-1}));
 }
 
 at::Tensor BlockParallelism::Attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,

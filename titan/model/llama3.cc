@@ -12,7 +12,6 @@
 #include "kernels/swiglu.h"
 #include "titan/config/experiment.pb.h"
 #include "titan/model/context.h"
-#include "titan/model/linear.h"
 #include "titan/model/rope_frequencies.h"
 
 namespace titan {
@@ -40,29 +39,25 @@ class Llama3Layer : public Block {
                      const BatchContext& context) const override {
     CHECK_EQ(weights.size(), static_cast<size_t>(kNumWeights));
     const BlockParallelism& p = *context.parallelism;
-    const at::Tensor h = p.GatherTokens(RmsNorm(x, weights[kAttentionNorm], norm_eps_), context);  // (B, S, D)
-    const at::Tensor attended = p.ReduceScatterTokens(SelfAttention(h, weights, context), context);
+    const at::Tensor o = SelfAttention(RmsNorm(x, weights[kAttentionNorm], norm_eps_), weights, context);
+    const at::Tensor attended = p.RowLinear(o, weights[kWo], context);  // (B, S, D)
     const auto [normed, sum] = AddRmsNorm(attended, x, weights[kFfnNorm], norm_eps_);
-    const at::Tensor n = p.GatherTokens(normed, context);               // (B, S, D)
-    const at::Tensor gate = Linear(n, weights[kW1], context.deferred);  // (B, S, F)
-    const at::Tensor up = Linear(n, weights[kW3], context.deferred);    // (B, S, F)
-    return sum + p.ReduceScatterTokens(Linear(SwiGlu(gate, up), weights[kW2], context.deferred), context);
+    const auto gate_and_up = p.ColumnLinears(normed, {weights[kW1], weights[kW3]}, context);  // 2 of (B, S, F)
+    return sum + p.RowLinear(SwiGlu(gate_and_up[0], gate_and_up[1]), weights[kW2], context);
   }
 
  private:
   // The order of the parameters in BuildModelSpec.
   enum Weight { kAttentionNorm, kWq, kWk, kWv, kWo, kFfnNorm, kW1, kW2, kW3, kNumWeights };
 
+  // Before the output projection: h (B, S, D) -> (B, S, H d)
   at::Tensor SelfAttention(const at::Tensor& h, absl::Span<const at::Tensor> weights,
                            const BatchContext& context) const {
-    const int64_t batch = h.size(0), sequence = h.size(1);
-    const auto project = [&](Weight weight) {  // (B, S, heads, d)
-      return Linear(h, weights[weight], context.deferred).view({batch, sequence, -1, head_dim_});
-    };
-    const at::Tensor q = Rope(project(kWq), context.rope_cos, context.rope_sin);
-    const at::Tensor k = Rope(project(kWk), context.rope_cos, context.rope_sin);
-    const at::Tensor o = context.parallelism->Attention(q, k, project(kWv), context);  // (B, S, H, d)
-    return Linear(o.reshape({batch, sequence, -1}), weights[kWo], context.deferred);
+    const BlockParallelism& p = *context.parallelism;
+    std::vector<at::Tensor> qkv = p.ColumnLinears(h, {weights[kWq], weights[kWk], weights[kWv]}, context);
+    for (at::Tensor& x : qkv) x = x.view({x.size(0), x.size(1), -1, head_dim_});  // (B, S, heads, d)
+    for (const int i : {0, 1}) qkv[i] = Rope(qkv[i], context.rope_cos, context.rope_sin);
+    return p.Attention(qkv[0], qkv[1], qkv[2], context).flatten(2);
   }
 
   const int64_t head_dim_;
@@ -83,8 +78,8 @@ class Llama3Head : public HeadBlock {
   at::Tensor ForwardLossSum(const at::Tensor& x, const at::Tensor& labels, absl::Span<const at::Tensor> weights,
                             const BatchContext& context) const override {
     CHECK_EQ(weights.size(), 2u);
-    const at::Tensor h = context.parallelism->GatherTokens(RmsNorm(x, weights[0], norm_eps_), context);  // (B, S, D)
-    return context.parallelism->LinearCrossEntropy(h.reshape({-1, h.size(-1)}), weights[1], labels.reshape({-1}));
+    const at::Tensor h = RmsNorm(x, weights[0], norm_eps_);  // (B, S, D)
+    return context.parallelism->LinearCrossEntropy(h, weights[1], labels, context);
   }
 
  private:

@@ -295,10 +295,10 @@ void Parameters::FinishReduction(size_t index) {
 void Parameters::FinishGradients() {
   while (!reducing_.empty()) FinishReduction(reducing_.front());
   for (const size_t index : std::exchange(replicating_, {})) units_[index].reduction.Wait();
-  if (groups_.tp().size() > 1) AddUpReplicatedGradients();
+  if (options_.sequence_parallel && groups_.tp().size() > 1) AddUpReplicatedGradients();
 }
 
-// Norms see only this rank's tokens (sequence parallelism), so that their gradients are summands.
+// Those of norms, which see only this rank's tokens.
 void Parameters::AddUpReplicatedGradients() {
   std::vector<at::Tensor> parts;
   for (size_t unit = 0; unit < units_.size(); ++unit) {

@@ -45,6 +45,9 @@ class Parameters : public BlockParameters {
     // Reduces the gradients of every microbatch, and so keeps only this rank's part of them between microbatches.
     // Otherwise they are added up whole and reduced once a step: less traffic, more memory.
     bool reduce_every_microbatch = false;
+    // Each rank of tensor parallelism sees only its part of the tokens between blocks: the gradients of parameters that
+    // it does not split are summands.
+    bool sequence_parallel = true;
     // One entry per block of the spec: whether this rank walks it (a pipeline's stages). Empty: all.
     std::vector<bool> owned_blocks = {};
   };

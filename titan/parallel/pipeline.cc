@@ -111,11 +111,8 @@ void Pipeline::Deliver(const PipelineAction& receiver, const at::Tensor& value) 
 }
 
 std::vector<int64_t> Pipeline::HiddenShape(const Microbatch& microbatch) const {
-  const at::IntArrayRef tokens = microbatch.context.positions.sizes();  // (B, S)
-  const int64_t dim = model_.spec().blocks.front().parameters.front().shape.back();
-  const int64_t tp_size = groups_.tp().size();
-  if (tp_size == 1) return {tokens[0], tokens[1], dim};
-  return {1, tokens[0] * tokens[1] / tp_size, dim};
+  const auto [rows, tokens] = microbatch.context.parallelism->HiddenShape(microbatch.context);
+  return {rows, tokens, model_.spec().blocks.front().parameters.front().shape.back()};
 }
 
 void Pipeline::Execute(const PipelineAction& action, const std::vector<Microbatch>& microbatches,

@@ -141,6 +141,12 @@ ContextParallelOptions ContextParallelOptionsOf(const config::Parallelism& paral
                        config::Parallelism::CONTEXT_PARALLEL_LOAD_BALANCER_HEADTAIL};
 }
 
+TensorParallelOptions TensorParallelOptionsOf(const config::Parallelism& parallelism) {
+  return {.sequence_parallel = parallelism.enable_sequence_parallel(),
+          .overlaps = parallelism.enable_async_tensor_parallel(),
+          .loss_parallel = !parallelism.disable_loss_parallel()};
+}
+
 // What the mesh asks of the shapes. Rules that need no world size are titan/config's.
 absl::Status CheckLayout(const config::Experiment& experiment, const Mesh& mesh) {
   const int64_t cp = mesh.size(MeshAxis::kCp), tp = mesh.size(MeshAxis::kTp);
@@ -153,7 +159,7 @@ absl::Status CheckLayout(const config::Experiment& experiment, const Mesh& mesh)
   }
   const int64_t rows = mesh.size(MeshAxis::kPp) > 1 ? experiment.parallelism().pipeline_parallel_microbatch_size()
                                                     : experiment.training().local_batch_size();
-  if (rows * seq_len / cp % tp != 0) {
+  if (experiment.parallelism().enable_sequence_parallel() && rows * seq_len / cp % tp != 0) {
     return absl::InvalidArgumentError(absl::StrCat("parallelism.tensor_parallel_degree: ", tp, " does not divide the ",
                                                    rows * seq_len / cp,
                                                    " tokens of a microbatch on one rank, which sequence parallelism "
@@ -189,7 +195,8 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const config::Experimen
   const ModelSpec& spec = trainer->model_->spec();
   TITAN_ASSIGN_OR_RETURN(trainer->settings_->recompute, RecomputedBlocks(experiment.activation_checkpoint(), spec));
   trainer->parallelism_ =
-      std::make_unique<MeshParallelism>(*trainer->groups_, ContextParallelOptionsOf(experiment.parallelism()));
+      std::make_unique<MeshParallelism>(*trainer->groups_, TensorParallelOptionsOf(experiment.parallelism()),
+                                        ContextParallelOptionsOf(experiment.parallelism()));
 
   const at::ScalarType master = options.fp64 ? at::kDouble : at::kFloat;
   const bool bfloat16 = experiment.training().mixed_precision_param() == config::Training::DTYPE_BFLOAT16;
@@ -200,6 +207,7 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const config::Experimen
       .compute_dtype = trainer->settings_->compute_dtype,
       .reshard_after_forward = ReshardsAfterForward(experiment.parallelism()),
       .reduce_every_microbatch = experiment.parallelism().fsdp_reduce_every_microbatch(),
+      .sequence_parallel = experiment.parallelism().enable_sequence_parallel(),
       .owned_blocks = {},
   };
   PipelinePlan plan;
