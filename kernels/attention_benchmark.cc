@@ -1,3 +1,6 @@
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/zeros.h>
 
@@ -5,6 +8,7 @@
 #include <tuple>
 
 #include "kernels/attention.h"
+#include "kernels/attention_piece.h"
 #include "kernels/benchmark.h"
 
 int main() {
@@ -24,5 +28,17 @@ int main() {
     });
     titan::CompareForwardBackward("attention, library masked " + shape, inputs, 0, ours,
                                   [&](const auto& in) { return titan::LibraryAttention(in[0], in[1], in[2], mask); });
+    // Half of the queries, as a rank of two has them with head-tail balance: the first and the last quarter.
+    const at::Tensor place = at::cat({at::arange(64, at::kLong), at::arange(192, 256, at::kLong)});
+    const titan::AttentionPiece piece{.queries = 128,
+                                      .keys = 256,
+                                      .first_key = at::zeros({8, 128}, at::kLong),
+                                      .end_key = (place + 1).expand({8, 128})};
+    const at::Tensor seen = mask.index_select(2, place);
+    const std::vector<at::Tensor> half = {inputs[0].narrow(1, 0, 128).contiguous(), inputs[1], inputs[2]};
+    titan::CompareForwardBackward(
+        "attention of half, library masked " + shape, half, 0,
+        [&](const auto& in) { return titan::PieceAttention(in[0], in[1], in[2], piece); },
+        [&](const auto& in) { return titan::LibraryAttention(in[0], in[1], in[2], seen); });
   }
 }

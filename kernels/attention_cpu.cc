@@ -26,11 +26,7 @@ const AttentionTiles<float>& BestTiles<float>() {
   return BestIsa() == Isa::kAvx2 ? simd_avx2::kAttentionTiles : simd_baseline::kAttentionTiles;
 }
 
-AttentionSizes SizesOf(const at::Tensor& q, const at::Tensor& k) {
-  return {.sequence = q.size(1), .group = q.size(2) / k.size(2), .dim = q.size(3)};
-}
-
-// The heads of x (B, S, heads, d) from `head` on, of one row of the batch.
+// Heads of x (B, S, heads, d) from `head` on, of one row of the batch.
 template <typename T>
 AttentionHeads<const T> HeadsOf(const at::Tensor& x, int64_t batch, int64_t head) {
   return {x.const_data_ptr<T>() + batch * x.stride(0) + head * x.stride(2), x.stride(2), x.stride(1)};
@@ -40,6 +36,34 @@ template <typename T>
 AttentionHeads<T> MutableHeadsOf(const at::Tensor& x, int64_t batch, int64_t head) {
   return {x.mutable_data_ptr<T>() + batch * x.stride(0) + head * x.stride(2), x.stride(2), x.stride(1)};
 }
+
+at::Tensor WithUnitStride(const at::Tensor& x) { return x.stride(-1) == 1 ? x : x.contiguous(); }
+
+// What forward and backward read, of all rows and heads.
+struct Operands {
+  Operands(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const KeyRanges& ranges)
+      : q(WithUnitStride(q)),
+        k(WithUnitStride(k)),
+        v(WithUnitStride(v)),
+        first(WithUnitStride(ranges.first)),
+        end(WithUnitStride(ranges.end)),
+        sizes{.queries = q.size(1), .keys = k.size(1), .group = q.size(2) / k.size(2), .dim = q.size(3)} {}
+
+  // Of one key head of one row.
+  template <typename T>
+  AttentionInputs<T> Inputs(int64_t batch, int64_t kv_head) const {
+    return {.sizes = sizes,
+            .scale = static_cast<T>(1.0 / std::sqrt(static_cast<double>(sizes.dim))),
+            .first_key = first.const_data_ptr<int64_t>() + batch * first.stride(0),
+            .end_key = end.const_data_ptr<int64_t>() + batch * end.stride(0),
+            .queries = HeadsOf<T>(q, batch, kv_head * sizes.group),
+            .keys = HeadsOf<T>(k, batch, kv_head),
+            .values = HeadsOf<T>(v, batch, kv_head)};
+  }
+
+  at::Tensor q, k, v, first, end;
+  AttentionSizes sizes;
+};
 
 // Calls f(batch row, key head, scratch) for all of them. Each writes its own part of the result: any number of threads
 // gives the same bits.
@@ -60,58 +84,45 @@ void DispatchWide(const at::Tensor& x, const F& f) {
   return x.scalar_type() == at::kDouble ? f.template operator()<double>() : f.template operator()<float>();
 }
 
-template <typename T>
-T Scale(const at::Tensor& q) {
-  return static_cast<T>(1.0 / std::sqrt(static_cast<double>(q.size(3))));
-}
-
 }  // namespace
 
 AttentionOutput AttentionForwardCpu(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                    const at::Tensor& first_key) {
+                                    const KeyRanges& ranges) {
+  const Operands in(q, k, v, ranges);
   AttentionOutput result{.out = at::empty(q.sizes(), q.options()),
                          .normalizer = at::empty({q.size(0), q.size(2), q.size(1)}, q.options())};
-  const AttentionSizes sizes = SizesOf(q, k);
   DispatchWide(q, [&]<typename T>() {
     const AttentionTiles<T>& tiles = BestTiles<T>();
-    ForEachKeyHead<T>(k, tiles.forward_scratch(sizes), [&](int64_t batch, int64_t kv_head, T* scratch) {
-      const int64_t head = kv_head * sizes.group;
-      tiles.forward(
-          {.sizes = sizes,
-           .scale = Scale<T>(q),
-           .first_key = first_key.const_data_ptr<int64_t>() + batch * sizes.sequence,
-           .queries = HeadsOf<T>(q, batch, head),
-           .keys = HeadsOf<T>(k, batch, kv_head),
-           .values = HeadsOf<T>(v, batch, kv_head),
-           .out = MutableHeadsOf<T>(result.out, batch, head),
-           .normalizer = result.normalizer.mutable_data_ptr<T>() + (batch * q.size(2) + head) * sizes.sequence},
-          scratch);
+    ForEachKeyHead<T>(k, tiles.forward_scratch(in.sizes), [&](int64_t batch, int64_t kv_head, T* scratch) {
+      const int64_t head = kv_head * in.sizes.group;
+      tiles.forward({.in = in.Inputs<T>(batch, kv_head),
+                     .out = MutableHeadsOf<T>(result.out, batch, head),
+                     .normalizer = result.normalizer.mutable_data_ptr<T>() + batch * result.normalizer.stride(0) +
+                                   head * in.sizes.queries},
+                    scratch);
     });
   });
   return result;
 }
 
 AttentionGradients AttentionBackwardCpu(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                        const at::Tensor& first_key, const AttentionOutput& forward,
+                                        const KeyRanges& ranges, const AttentionOutput& forward,
                                         const at::Tensor& dout) {
+  const Operands in(q, k, v, ranges);
+  const at::Tensor out = WithUnitStride(forward.out), gradient = WithUnitStride(dout);
+  const at::Tensor normalizer = forward.normalizer.contiguous();
   AttentionGradients result{.dq = at::empty(q.sizes(), q.options()),
                             .dk = at::empty(k.sizes(), k.options()),
                             .dv = at::empty(v.sizes(), v.options())};
-  const AttentionSizes sizes = SizesOf(q, k);
   DispatchWide(q, [&]<typename T>() {
     const AttentionTiles<T>& tiles = BestTiles<T>();
-    ForEachKeyHead<T>(k, tiles.backward_scratch(sizes), [&](int64_t batch, int64_t kv_head, T* scratch) {
-      const int64_t head = kv_head * sizes.group;
+    ForEachKeyHead<T>(k, tiles.backward_scratch(in.sizes), [&](int64_t batch, int64_t kv_head, T* scratch) {
+      const int64_t head = kv_head * in.sizes.group;
       tiles.backward(
-          {.sizes = sizes,
-           .scale = Scale<T>(q),
-           .first_key = first_key.const_data_ptr<int64_t>() + batch * sizes.sequence,
-           .queries = HeadsOf<T>(q, batch, head),
-           .keys = HeadsOf<T>(k, batch, kv_head),
-           .values = HeadsOf<T>(v, batch, kv_head),
-           .out = HeadsOf<T>(forward.out, batch, head),
-           .dout = HeadsOf<T>(dout, batch, head),
-           .normalizer = forward.normalizer.const_data_ptr<T>() + (batch * q.size(2) + head) * sizes.sequence,
+          {.in = in.Inputs<T>(batch, kv_head),
+           .out = HeadsOf<T>(out, batch, head),
+           .dout = HeadsOf<T>(gradient, batch, head),
+           .normalizer = normalizer.const_data_ptr<T>() + batch * normalizer.stride(0) + head * in.sizes.queries,
            .dqueries = MutableHeadsOf<T>(result.dq, batch, head),
            .dkeys = MutableHeadsOf<T>(result.dk, batch, kv_head),
            .dvalues = MutableHeadsOf<T>(result.dv, batch, kv_head)},

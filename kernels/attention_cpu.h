@@ -1,7 +1,7 @@
-// Attention of many short rows on the CPU: what attention.h does there.
+// Attention of many short rows on the CPU: what attention.h and attention_piece.h do there.
 //
-//   AttentionOutput out = AttentionForwardCpu(q, k, v, first_key);
-//   AttentionGradients gradients = AttentionBackwardCpu(q, k, v, first_key, out, dout);
+//   AttentionOutput out = AttentionForwardCpu(q, k, v, {.first = first_key, .end = end_key});
+//   AttentionGradients gradients = AttentionBackwardCpu(q, k, v, {.first = first_key, .end = end_key}, out, dout);
 //
 // LibTorch's flash attention calls a BLAS product per block of keys, which for heads of 16 or 32 elements costs more
 // than the product itself. Here the scores of a few queries are computed at a time, from keys that were packed once,
@@ -12,26 +12,24 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "kernels/attention_piece.h"
+
 namespace titan {
 
-struct AttentionOutput {
-  at::Tensor out;         // (B, S, H, d), contiguous
-  at::Tensor normalizer;  // (B, H, S): base-2 logarithm of the sum of the exponentials of a row's scores
+// Query i of row b sees the keys first[b][i] .. end[b][i] - 1, none if there are none. (B, S) int64, values in [0,
+// S_k].
+struct KeyRanges {
+  at::Tensor first, end;
 };
 
-struct AttentionGradients {
-  at::Tensor dq;      // (B, S, H, d)
-  at::Tensor dk, dv;  // (B, S, H_kv, d)
-};
-
-// q (B, S, H, d); k, v (B, S, H_kv, d), fp32 or fp64, heads contiguous. Query i of row b sees the keys
-// first_key[b][i] .. i; first_key (B, S) int64, contiguous, values in [0, i].
+// q (B, S, H, d); k, v (B, S_k, H_kv, d), fp32 or fp64.
 AttentionOutput AttentionForwardCpu(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                    const at::Tensor& first_key);
+                                    const KeyRanges& ranges);
 
-// Dao et al. 2022 (arXiv:2205.14135), appendix B.4: probabilities are computed again from the normalizers.
+// Dao et al. 2022 (arXiv:2205.14135), appendix B.4: probabilities are computed again from the normalizers. Those and
+// `forward.out` may be of more keys than these; then dq is the part of the gradient that these keys give.
 AttentionGradients AttentionBackwardCpu(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                        const at::Tensor& first_key, const AttentionOutput& forward,
+                                        const KeyRanges& ranges, const AttentionOutput& forward,
                                         const at::Tensor& dout);
 
 }  // namespace titan

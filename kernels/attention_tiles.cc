@@ -8,74 +8,18 @@
 
 #include "kernels/attention_tiles.h"
 
-#include <type_traits>
-
-#define TITAN_INLINE inline __attribute__((always_inline))
+#include "kernels/vectors.h"
 
 namespace titan::TITAN_SIMD_NAMESPACE {
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int kVectorBytes = 64;
-constexpr int kQueries = 8;  // with two vectors of sums for each: half of the registers
-#elif defined(__AVX2__)
-constexpr int kVectorBytes = 32;
-constexpr int kQueries = 4;
-#else
-constexpr int kVectorBytes = 16;
-constexpr int kQueries = 4;
-#endif
+// With two vectors of sums for each: half of the registers.
+constexpr int kQueries = kVectorBytes == 64 ? 8 : 4;
 
-template <typename T>
-struct Simd {
-  static constexpr int64_t kLanes = kVectorBytes / sizeof(T);
-  typedef T Vector __attribute__((vector_size(kVectorBytes)));
-  typedef std::conditional_t<sizeof(T) == 4, int32_t, int64_t> Index __attribute__((vector_size(kVectorBytes)));
-  typedef T Unaligned __attribute__((vector_size(kVectorBytes), aligned(alignof(T)), may_alias));
-};
-template <typename T>
-using Vector = typename Simd<T>::Vector;
-
-template <typename T>
-TITAN_INLINE Vector<T> Load(const T* from) {
-  return *reinterpret_cast<const typename Simd<T>::Unaligned*>(from);
-}
-
-template <typename T>
-TITAN_INLINE void Store(T* to, Vector<T> value) {
-  *reinterpret_cast<typename Simd<T>::Unaligned*>(to) = value;
-}
-
-TITAN_INLINE float Power2(float x) { return __builtin_exp2f(x); }
-TITAN_INLINE double Power2(double x) { return __builtin_exp2(x); }
 constexpr double kLog2E = 1.4426950408889634, kLn2 = 0.6931471805599453;
 
-TITAN_INLINE float Log2(float x) { return __builtin_log2f(x); }
-TITAN_INLINE double Log2(double x) { return __builtin_log2(x); }
-
 TITAN_INLINE int64_t Min(int64_t a, int64_t b) { return a < b ? a : b; }
-
-// 2^x for x <= 1, 0 below -126; within 2 ulp. A fit of 2^r on [-1/2, 1/2] whose relative error is at most 9.1e-8 and
-// nowhere larger than at six points (equal ripples), with the constant fixed to 1.
-TITAN_INLINE Vector<float> Exp2(Vector<float> x) {
-  typedef int32_t Integers __attribute__((vector_size(kVectorBytes)));
-  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, which its low bits then hold
-  const Vector<float> shifted = x + kRound;
-  const Vector<float> r = x - (shifted - kRound);
-  Vector<float> p = r * 1.32647273e-3f + 9.67151299e-3f;
-  p = p * r + 5.55073358e-2f;
-  p = p * r + 2.40222424e-1f;
-  p = p * r + 6.93147004e-1f;
-  p = p * r + 1.0f;
-  const Vector<float> power =
-      reinterpret_cast<Vector<float>>(reinterpret_cast<Integers>(p) + (reinterpret_cast<Integers>(shifted) << 23));
-  return x < -126.0f ? Vector<float>{} : power;
-}
-
-TITAN_INLINE Vector<double> Exp2(Vector<double> x) {
-  for (int lane = 0; lane < Simd<double>::kLanes; ++lane) x[lane] = __builtin_exp2(x[lane]);
-  return x;
-}
+TITAN_INLINE int64_t Max(int64_t a, int64_t b) { return a > b ? a : b; }
 
 // Keys of a block: its packed forms stay in the second-level cache while all queries pass.
 constexpr int64_t kBlockElements = 32 * 1024;
@@ -86,7 +30,7 @@ struct Layout {
   explicit Layout(const AttentionSizes& sizes)
       : dim(sizes.dim),
         padded_dim(RoundUp(dim)),
-        block(Min(RoundUp(sizes.sequence), RoundUp(kBlockElements / dim + kQueries))),
+        block(Min(RoundUp(sizes.keys), RoundUp(kBlockElements / dim + kQueries))),
         score_stride(block + Simd<T>::kLanes) {}
 
   static int64_t RoundUp(int64_t n) { return (n + Simd<T>::kLanes - 1) / Simd<T>::kLanes * Simd<T>::kLanes; }
@@ -109,12 +53,31 @@ struct Tile {
 };
 
 // Keys [block, block + size) and queries from `begin` on.
-TITAN_INLINE Tile TileOf(const int64_t* first_key, int64_t sequence, int64_t block, int64_t size, int64_t begin) {
-  Tile tile{.begin = begin, .count = Min(kQueries, sequence - begin), .low = size, .high = 0};
-  for (int64_t i = begin; i < begin + tile.count; ++i) tile.low = Min(tile.low, first_key[i] - block);
-  if (tile.low < 0) tile.low = 0;
-  tile.high = Min(size, begin + tile.count - block);
+template <typename T>
+TITAN_INLINE Tile TileOf(const AttentionInputs<T>& in, int64_t block, int64_t size, int64_t begin) {
+  Tile tile{.begin = begin, .count = Min(kQueries, in.sizes.queries - begin), .low = size, .high = 0};
+  for (int64_t i = begin; i < begin + tile.count; ++i) {
+    const int64_t first = in.first_key[i] - block, end = in.end_key[i] - block;
+    if (first >= end) continue;
+    tile.low = Min(tile.low, first);
+    tile.high = Max(tile.high, end);
+  }
+  tile.low = Max(tile.low, 0);
+  tile.high = Min(tile.high, size);
   return tile;
+}
+
+// The keys of a block that one query of a tile sees, counted like the tile's.
+struct Visible {
+  int64_t first, end;
+  bool any;    // some of the tile's keys
+  bool later;  // not the first keys that the query sees: something stands in its row already
+};
+
+template <typename T>
+TITAN_INLINE Visible VisibleTo(const AttentionInputs<T>& in, int64_t block, const Tile tile, int64_t query) {
+  const int64_t first = in.first_key[query] - block, end = in.end_key[query] - block;
+  return {.first = first, .end = end, .any = Max(first, 0) < Min(end, tile.high), .later = first < 0};
 }
 
 // Asks for a row that will be packed soon: rows of one head lie too far apart for the processor to guess.
@@ -323,34 +286,36 @@ void AddOuterProducts(const T* weights, const T* x, const Layout<T> layout, cons
   if (d < layout.padded_dim) AddOuterProductsPart<T, 1>(weights, x + d, layout, tile, rows + d);
 }
 
-// Gives the scores of keys that a query does not see the weight 0, in the panels that cover the tile's keys. The query
-// is `i` and its first key `first`, counted from the block's first key.
+// The panels that cover the tile's keys, as a range of keys.
 template <typename T>
-TITAN_INLINE void Hide(T* scores, int64_t i, int64_t first, const Tile tile) {
-  const int64_t end = Layout<T>::RoundUp(tile.high);
-  const int64_t begin = tile.low / Simd<T>::kLanes * Simd<T>::kLanes;
-  for (int64_t j = begin; j < Min(first, end); ++j) scores[j] = -__builtin_inff();
-  for (int64_t j = i + 1; j < end; ++j) scores[j] = -__builtin_inff();
+TITAN_INLINE int64_t PanelsBegin(const Tile tile) {
+  return tile.low / Simd<T>::kLanes * Simd<T>::kLanes;
 }
 
-// Combines the lanes by f, pairwise; every lane of the result holds it.
-template <typename T, typename F>
-TITAN_INLINE Vector<T> Reduce(Vector<T> x, const F& f) {
-  typename Simd<T>::Index index;
-#pragma GCC unroll 8
-  for (int width = Simd<T>::kLanes / 2; width > 0; width /= 2) {
-#pragma GCC unroll 16
-    for (int lane = 0; lane < Simd<T>::kLanes; ++lane) index[lane] = lane ^ width;
-    x = f(x, __builtin_shuffle(x, index));
-  }
-  return x;
+template <typename T>
+TITAN_INLINE int64_t PanelsEnd(const Tile tile) {
+  return Layout<T>::RoundUp(tile.high);
+}
+
+// Gives the scores of keys that a query does not see the weight 0.
+template <typename T>
+TITAN_INLINE void Hide(T* scores, const Visible& visible, const Tile tile) {
+  const int64_t end = PanelsEnd<T>(tile);
+  for (int64_t j = PanelsBegin<T>(tile); j < Min(visible.first, end); ++j) scores[j] = -__builtin_inff();
+  for (int64_t j = visible.end; j < end; ++j) scores[j] = -__builtin_inff();
+}
+
+// Weights of a query that sees none of the tile's keys.
+template <typename T>
+TITAN_INLINE void ClearWeights(T* weights, const Tile tile) {
+  Clear<T>(weights + PanelsBegin<T>(tile), PanelsEnd<T>(tile) - PanelsBegin<T>(tile));
 }
 
 // scores become powers of two of their distances from the largest; returns the sum and the largest.
 template <typename T>
 TITAN_INLINE T Exponentiate(T* scores, const Tile tile, T& largest) {
   constexpr int64_t kLanes = Simd<T>::kLanes;
-  const int64_t begin = tile.low / kLanes * kLanes;
+  const int64_t begin = PanelsBegin<T>(tile);
   Vector<T> most = Load(scores + begin);
   for (int64_t j = begin + kLanes; j < tile.high; j += kLanes) {
     const Vector<T> next = Load(scores + j);
@@ -408,36 +373,57 @@ struct ForwardBuffers {
 template <typename T>
 void ForwardTile(const AttentionForwardTask<T>& task, const Layout<T> layout, int64_t head, int64_t block,
                  const Tile tile, const ForwardBuffers<T>& b) {
-  const AttentionHeads<const T>& queries = task.queries;
-  PackQueries<T>(queries.data + head * queries.head_stride, queries.token_stride, tile,
-                 static_cast<T>(task.scale * kLog2E), layout, b.queries);
+  const AttentionInputs<T>& in = task.in;
+  PackQueries<T>(in.queries.data + head * in.queries.head_stride, in.queries.token_stride, tile,
+                 static_cast<T>(in.scale * kLog2E), layout, b.queries);
   DotAll<T>(b.queries, b.keys, layout, tile, b.scores);
-  T* normalizer = task.normalizer + head * task.sizes.sequence + tile.begin;
+  T* normalizer = task.normalizer + head * in.sizes.queries + tile.begin;
   Blend<T> blend;
   for (int64_t r = 0; r < tile.count; ++r) {
-    const int64_t i = tile.begin + r - block, first = task.first_key[tile.begin + r] - block;
+    const Visible visible = VisibleTo<T>(in, block, tile, tile.begin + r);
     T* scores = b.scores + r * layout.score_stride;
-    Hide<T>(scores, i, first, tile);
-    // A query whose keys are all in later blocks leaves what they will replace.
-    if (first < tile.high) Softmax<T>(scores, r, tile, /*is_first=*/first >= 0, normalizer[r], blend);
+    if (visible.any) {
+      Hide<T>(scores, visible, tile);
+      Softmax<T>(scores, r, tile, /*is_first=*/!visible.later, normalizer[r], blend);
+    } else {
+      ClearWeights<T>(scores, tile);
+      blend.keep[r] = visible.later ? 1 : 0;
+    }
   }
   WeightedRows<T>(b.scores, b.values, layout, tile, blend, task.out.data + head * task.out.head_stride,
                   task.out.token_stride);
 }
 
+// The rows of queries that see no key.
+template <typename T>
+void ClearBlindRows(const AttentionInputs<T>& in, const AttentionHeads<T>& rows) {
+  for (int64_t i = 0; i < in.sizes.queries; ++i) {
+    if (in.first_key[i] < in.end_key[i]) continue;
+    for (int64_t head = 0; head < in.sizes.group; ++head) {
+      Clear<T>(rows.data + head * rows.head_stride + i * rows.token_stride, in.sizes.dim);
+    }
+  }
+}
+
 template <typename T>
 void Forward(const AttentionForwardTask<T>& task, T* scratch) {
-  const Layout<T> layout(task.sizes);
+  const AttentionInputs<T>& in = task.in;
+  const Layout<T> layout(in.sizes);
   const ForwardBuffers<T> b(layout, scratch);
-  const int64_t sequence = task.sizes.sequence;
-  for (int64_t block = 0; block < sequence; block += layout.block) {
-    const int64_t size = Min(layout.block, sequence - block);
-    const AttentionHeads<const T>&keys = task.keys, &values = task.values;
-    PackPanels<T>(keys.data + block * keys.token_stride, keys.token_stride, size, layout, b.keys);
-    PackRows<T>(values.data + block * values.token_stride, values.token_stride, size, T(1), layout, b.values);
-    for (int64_t head = 0; head < task.sizes.group; ++head) {
-      for (int64_t i = block; i < sequence; i += kQueries) {
-        const Tile tile = TileOf(task.first_key, sequence, block, size, i);
+  ClearBlindRows<T>(in, task.out);
+  for (int64_t i = 0; i < in.sizes.queries; ++i) {
+    if (in.first_key[i] < in.end_key[i]) continue;
+    for (int64_t head = 0; head < in.sizes.group; ++head) {
+      task.normalizer[head * in.sizes.queries + i] = -__builtin_inff();
+    }
+  }
+  for (int64_t block = 0; block < in.sizes.keys; block += layout.block) {
+    const int64_t size = Min(layout.block, in.sizes.keys - block);
+    PackPanels<T>(in.keys.data + block * in.keys.token_stride, in.keys.token_stride, size, layout, b.keys);
+    PackRows<T>(in.values.data + block * in.values.token_stride, in.values.token_stride, size, T(1), layout, b.values);
+    for (int64_t head = 0; head < in.sizes.group; ++head) {
+      for (int64_t i = 0; i < in.sizes.queries; i += kQueries) {
+        const Tile tile = TileOf<T>(in, block, size, i);
         if (tile.low < tile.high) ForwardTile<T>(task, layout, head, block, tile, b);
       }
     }
@@ -473,7 +459,7 @@ int64_t BackwardScratch(const AttentionSizes& sizes) {
 template <typename T>
 TITAN_INLINE void ScoreGradients(T* scores, T* dscores, const Tile tile, T normalizer, T delta) {
   constexpr int64_t kLanes = Simd<T>::kLanes;
-  for (int64_t j = tile.low / kLanes * kLanes; j < tile.high; j += kLanes) {
+  for (int64_t j = PanelsBegin<T>(tile); j < tile.high; j += kLanes) {
     const Vector<T> probability = Exp2(Load(scores + j) - normalizer);
     Store(scores + j, probability);
     Store(dscores + j, probability * (Load(dscores + j) - delta));
@@ -493,23 +479,30 @@ TITAN_INLINE T Dot(const T* x, const T* y, int64_t dim) {
 template <typename T>
 void BackwardTile(const AttentionBackwardTask<T>& task, const Layout<T> layout, int64_t head, int64_t block,
                   const Tile tile, const BackwardBuffers<T>& b) {
+  const AttentionInputs<T>& in = task.in;
   const auto data_of = [&](const auto& heads) { return heads.data + head * heads.head_stride; };
-  PackQueries<T>(data_of(task.queries), task.queries.token_stride, tile, static_cast<T>(task.scale * kLog2E), layout,
+  PackQueries<T>(data_of(in.queries), in.queries.token_stride, tile, static_cast<T>(in.scale * kLog2E), layout,
                  b.queries);
   PackQueries<T>(data_of(task.dout), task.dout.token_stride, tile, T(1), layout, b.dout);
   DotAll<T>(b.queries, b.key_panels, layout, tile, b.probabilities);
   DotAll<T>(b.dout, b.value_panels, layout, tile, b.dscores);
   Blend<T> blend;
   for (int64_t r = 0; r < tile.count; ++r) {
-    const int64_t i = tile.begin + r, first = task.first_key[i] - block;
+    const int64_t i = tile.begin + r;
+    const Visible visible = VisibleTo<T>(in, block, tile, i);
     T *scores = b.probabilities + r * layout.score_stride, *dscores = b.dscores + r * layout.score_stride;
     const T* out = data_of(task.out) + i * task.out.token_stride;
     Prefetch<T>(out + kRowsAhead * task.out.token_stride, layout.dim);
-    const T delta = Dot<T>(b.dout + r * layout.padded_dim, out, layout.dim);
-    Hide<T>(scores, i - block, first, tile);
-    ScoreGradients<T>(scores, dscores, tile, task.normalizer[head * task.sizes.sequence + i], delta);
-    blend.scale[r] = task.scale;
-    blend.keep[r] = first < 0 ? 1 : 0;
+    if (visible.any) {
+      const T delta = Dot<T>(b.dout + r * layout.padded_dim, out, layout.dim);
+      Hide<T>(scores, visible, tile);
+      ScoreGradients<T>(scores, dscores, tile, task.normalizer[head * in.sizes.queries + i], delta);
+    } else {
+      ClearWeights<T>(scores, tile);
+      ClearWeights<T>(dscores, tile);
+    }
+    blend.scale[r] = in.scale;
+    blend.keep[r] = visible.later ? 1 : 0;
   }
   WeightedRows<T>(b.dscores, b.keys, layout, tile, blend, data_of(task.dqueries), task.dqueries.token_stride);
   AddOuterProducts<T>(b.probabilities, b.dout, layout, tile, b.dvalues);
@@ -518,21 +511,22 @@ void BackwardTile(const AttentionBackwardTask<T>& task, const Layout<T> layout, 
 
 template <typename T>
 void Backward(const AttentionBackwardTask<T>& task, T* scratch) {
-  const Layout<T> layout(task.sizes);
+  const AttentionInputs<T>& in = task.in;
+  const Layout<T> layout(in.sizes);
   const BackwardBuffers<T> b(layout, scratch);
-  const int64_t sequence = task.sizes.sequence;
-  for (int64_t block = 0; block < sequence; block += layout.block) {
-    const int64_t size = Min(layout.block, sequence - block);
-    const T* keys = task.keys.data + block * task.keys.token_stride;
-    PackRows<T>(keys, task.keys.token_stride, size, T(1), layout, b.keys);
-    PackPanels<T>(keys, task.keys.token_stride, size, layout, b.key_panels);
-    PackPanels<T>(task.values.data + block * task.values.token_stride, task.values.token_stride, size, layout,
+  ClearBlindRows<T>(in, task.dqueries);
+  for (int64_t block = 0; block < in.sizes.keys; block += layout.block) {
+    const int64_t size = Min(layout.block, in.sizes.keys - block);
+    const T* keys = in.keys.data + block * in.keys.token_stride;
+    PackRows<T>(keys, in.keys.token_stride, size, T(1), layout, b.keys);
+    PackPanels<T>(keys, in.keys.token_stride, size, layout, b.key_panels);
+    PackPanels<T>(in.values.data + block * in.values.token_stride, in.values.token_stride, size, layout,
                   b.value_panels);
     Clear<T>(b.dkeys, layout.rows());
     Clear<T>(b.dvalues, layout.rows());
-    for (int64_t head = 0; head < task.sizes.group; ++head) {
-      for (int64_t i = block; i < sequence; i += kQueries) {
-        const Tile tile = TileOf(task.first_key, sequence, block, size, i);
+    for (int64_t head = 0; head < in.sizes.group; ++head) {
+      for (int64_t i = 0; i < in.sizes.queries; i += kQueries) {
+        const Tile tile = TileOf<T>(in, block, size, i);
         if (tile.low < tile.high) BackwardTile<T>(task, layout, head, block, tile, b);
       }
     }

@@ -16,9 +16,9 @@
 namespace titan {
 
 struct AttentionSizes {
-  int64_t sequence;  // queries and keys of a row
-  int64_t group;     // query heads that share a key head
-  int64_t dim;       // elements of a head
+  int64_t queries, keys;  // of a row
+  int64_t group;          // query heads that share a key head
+  int64_t dim;            // elements of a head
 };
 
 // A head of one row of the batch, or a group of heads: element d of token i of head h is at
@@ -29,26 +29,29 @@ struct AttentionHeads {
   int64_t head_stride, token_stride;
 };
 
-// One key head of one row of the batch with the query heads that use it. Query i sees the keys first_key[i] .. i.
+// One key head of one row of the batch with the query heads that use it. Query i sees the keys first_key[i] ..
+// end_key[i] - 1, none if there are none.
 template <typename T>
-struct AttentionForwardTask {
+struct AttentionInputs {
   AttentionSizes sizes;
   T scale;                                        // of the scores
-  const int64_t* first_key;                       // (sequence)
+  const int64_t *first_key, *end_key;             // (queries), in [0, keys]
   AttentionHeads<const T> queries, keys, values;  // group, 1 and 1 heads
-  AttentionHeads<T> out;                          // group heads
-  T* normalizer;                                  // (group, sequence): base-2 logarithms of the sums of exponentials
+};
+
+template <typename T>
+struct AttentionForwardTask {
+  AttentionInputs<T> in;
+  AttentionHeads<T> out;  // group heads; zero where a query sees no key
+  T* normalizer;          // (group, queries): base-2 logarithms of the sums of exponentials; -infinity where no key
 };
 
 template <typename T>
 struct AttentionBackwardTask {
-  AttentionSizes sizes;
-  T scale;
-  const int64_t* first_key;                       // (sequence)
-  AttentionHeads<const T> queries, keys, values;  // group, 1 and 1 heads
-  AttentionHeads<const T> out, dout;              // group heads
-  const T* normalizer;                            // (group, sequence)
-  AttentionHeads<T> dqueries, dkeys, dvalues;     // group, 1 and 1 heads; written, not added to
+  AttentionInputs<T> in;
+  AttentionHeads<const T> out, dout;           // group heads
+  const T* normalizer;                         // (group, queries); that of more keys than these, if `out` is
+  AttentionHeads<T> dqueries, dkeys, dvalues;  // group, 1 and 1 heads; written, not added to
 };
 
 // The loops of one instruction set. `scratch` holds as many elements as the function before it says, in any state.
