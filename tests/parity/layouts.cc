@@ -41,6 +41,7 @@ std::vector<Layout> MakeLayouts() {
   const std::vector<std::string> every_other = {"activation_checkpoint.mode=selective",
                                                 "activation_checkpoint.selective_ac_option=2"};
   const std::string ulysses = "parallelism.context_parallel_rotate_method=ulysses";
+  const std::string ring = "parallelism.context_parallel_rotate_method=alltoall";
   const std::string in_order = "parallelism.context_parallel_load_balancer=none";
   const std::string whole_tokens = "parallelism.enable_sequence_parallel=false";
   const std::string whole_logits = "parallelism.disable_loss_parallel=true";
@@ -81,7 +82,11 @@ std::vector<Layout> MakeLayouts() {
       Make("cp2", {.cp = 2}),
       Make("cp2_in_order", {.cp = 2}, {in_order}),
       Make("cp2_ulysses", {.cp = 2}, {ulysses}),
+      Make("cp2_ring", {.cp = 2}, {ring}),
+      Make("cp2_ring_recomputation", {.cp = 2}, {ring, full.front()}),
       Make("cp4", {.cp = 4}),
+      Make("cp4_ring", {.cp = 4}, {ring}),
+      Make("cp4_ring_in_order", {.cp = 4}, {ring, in_order}),
       Make("cp4_ulysses_in_order", {.cp = 4}, {ulysses, in_order}),
       // Pipelines.
       Make("pp2_gpipe", {.pp = 2}, Schedule("GPipe")),
@@ -99,6 +104,8 @@ std::vector<Layout> MakeLayouts() {
       Make("fsdp2_cp2", {.dp_shard = 2, .cp = 2}),
       Make("cp2_tp2", {.cp = 2, .tp = 2}),
       Make("cp2_ulysses_tp2", {.cp = 2, .tp = 2}, {ulysses}),
+      Make("cp2_ring_tp2", {.cp = 2, .tp = 2}, {ring}),
+      Make("fsdp2_cp2_ring", {.dp_shard = 2, .cp = 2}, {ring}),
       Make("pp2_tp2", {.pp = 2, .tp = 2}),
       Make("cp2_tp2_whole_tokens", {.cp = 2, .tp = 2}, {whole_tokens}),
       Make("cp2_tp2_overlapped", {.cp = 2, .tp = 2}, {overlapped}),
@@ -109,6 +116,7 @@ std::vector<Layout> MakeLayouts() {
       Make("pp2_fsdp2", {.pp = 2, .dp_shard = 2}),
       Make("pp2_fsdp2_accumulation", {.pp = 2, .dp_shard = 2}, {}, 2),
       Make("pp2_cp2", {.pp = 2, .cp = 2}),
+      Make("pp2_cp2_ring", {.pp = 2, .cp = 2}, {ring}),
       Make("ddp2_tp2", {.dp_replicate = 2, .tp = 2}),
       Make("fsdp2_cp2_tp2", {.dp_shard = 2, .cp = 2, .tp = 2}),
       Make("hsdp2x2_tp2", {.dp_replicate = 2, .dp_shard = 2, .tp = 2}),

@@ -103,5 +103,16 @@ TEST(ParityTest, ShardsTheMemoryOfParameters) {
   EXPECT_EQ(bytes("ddp2") / whole, 1.0);
 }
 
+// The formulas of docs/parallelism.md.
+TEST(ParityTest, RingSendsKeysValuesAndTheirGradients) {
+  constexpr int64_t kSteps = 10, kLayers = 6, kTokens = 8 * 32, kHeads = 256, kBytes = 4;  // elements of all heads
+  for (const int64_t cp : {2, 4}) {
+    const std::string layout = "cp" + std::to_string(cp) + "_ring";
+    ASSERT_TRUE(Results().contains(layout));
+    const int64_t both = 2 * kTokens / cp * kHeads * kBytes;  // the local keys and values
+    EXPECT_EQ(Results()[layout]["sent"]["cp.send"], kSteps * kLayers * (cp - 1) * (both + both + both));
+  }
+}
+
 }  // namespace
 }  // namespace titan

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "absl/types/span.h"
+#include "kernels/attention_piece.h"
 #include "titan/model/block_parallelism.h"
 #include "titan/plan/model_spec.h"
 
@@ -32,7 +33,10 @@ struct BatchContext {
   // BlockParallelism::Attention reads them, and may keep them in another form.
   at::Tensor first_key;       // (B, S) int64: query i of row b sees the keys first_key[b][i] .. i
   at::Tensor attention_mask;  // (B, 1, S, S) bool; undefined on the CPU, and when every row is a single document
-  std::vector<at::Tensor> piece_masks;  // with context parallelism: see titan/parallel/context_parallel.h
+  // With context parallelism, see titan/parallel/context_parallel.h: what this rank's queries see of the keys that come
+  // from other ranks, and masks of the same for the library's attention.
+  std::vector<AttentionPiece> pieces;
+  std::vector<at::Tensor> piece_masks;
   const BlockParallelism* parallelism = &BlockParallelism::SingleRank();
   DeferredGradients* deferred = nullptr;  // not null: where products of titan/model/linear.h may wait
 };

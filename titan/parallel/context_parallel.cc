@@ -4,14 +4,16 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/stack.h>
 
 #include <vector>
 
+#include "kernels/attention.h"
+#include "kernels/attention_piece.h"
 #include "kernels/function.h"
 #include "titan/model/block.h"
 #include "titan/model/context.h"
+#include "titan/parallel/ring_attention.h"
 
 namespace titan {
 
@@ -32,38 +34,93 @@ void ContextParallel::PrepareAttention(const at::Tensor& positions, bool several
     return BlockParallelism::SingleRank().PrepareAttention(positions, several_documents, context);
   }
   const at::Tensor first_key = FirstKeys(positions);  // (B, C S)
-  const int64_t length = positions.size(1) / num_pieces();
+  if (options_.method == ContextParallelMethod::kAllToAll) {
+    for (int64_t s = 0; s < group_.size(); ++s) {
+      const int64_t owner = (group_.rank() + group_.size() - s) % group_.size();
+      context.pieces.push_back(PieceOfRank(owner, positions.size(1), several_documents ? first_key : at::Tensor()));
+    }
+  } else if (positions.is_cpu()) {
+    context.pieces = {PieceOfAll(first_key)};
+  } else {
+    context.piece_masks = MasksOfAll(first_key);
+  }
+}
+
+// The keys that this rank sees of another's are counted by the pieces before them, in the order of the sequence. Of a
+// rank before this one, all queries see the first piece and nothing of the second; of a rank behind, the queries of the
+// second piece see both; in order, all see all, or none.
+AttentionPiece ContextParallel::PieceOfRank(int64_t rank, int64_t sequence, const at::Tensor& first_key) const {
+  const int64_t length = sequence / num_pieces(), tokens = length * pieces_per_rank();
+  AttentionPiece piece{.queries = tokens, .keys = tokens, .is_causal = rank == group_.rank()};
+  if (rank < group_.rank()) piece.keys = length;
+  if (rank > group_.rank()) {
+    piece.query_begin = length;
+    piece.queries = tokens - length;
+  }
+  if (!first_key.defined() || piece.queries == 0) return piece;
+  // How many of the rank's keys are before these places of the sequence.
+  const auto keys_before = [&](const at::Tensor& places) {
+    at::Tensor count;
+    for (int64_t j = 0; j < pieces_per_rank(); ++j) {
+      const at::Tensor of_piece = (places - PieceOf(rank, j) * length).clamp(0, length);
+      count = j == 0 ? of_piece : count + of_piece;
+    }
+    return count.narrow(1, piece.query_begin, piece.queries);
+  };
+  const at::Tensor place = at::arange(sequence, first_key.options()).expand_as(first_key);
+  piece.first_key = keys_before(LocalTokens(first_key));
+  piece.end_key = keys_before(LocalTokens(place + 1));
+  // On a GPU, to look would be to wait for it.
+  if (first_key.is_cpu() && !piece.first_key.lt(piece.end_key).any().item<bool>()) piece.queries = 0;
+  return piece;
+}
+
+AttentionPiece ContextParallel::PieceOfAll(const at::Tensor& first_key) const {
+  const int64_t sequence = first_key.size(1), length = sequence / num_pieces();
+  const at::Tensor place = at::arange(sequence, first_key.options()).expand_as(first_key);
+  return {.queries = length * pieces_per_rank(),
+          .keys = (PieceOf(group_.rank(), pieces_per_rank() - 1) + 1) * length,  // later ones are seen by none
+          .first_key = LocalTokens(first_key),
+          .end_key = LocalTokens(place + 1)};
+}
+
+std::vector<at::Tensor> ContextParallel::MasksOfAll(const at::Tensor& first_key) const {
+  const int64_t length = first_key.size(1) / num_pieces();
+  std::vector<at::Tensor> masks;
   for (int64_t j = 0; j < pieces_per_rank(); ++j) {
     const int64_t begin = PieceOf(group_.rank(), j) * length;
     const at::Tensor key = at::arange(begin + length, first_key.options());           // (keys)
     const at::Tensor query = at::arange(begin, begin + length, first_key.options());  // (length)
     const at::Tensor first = first_key.narrow(1, begin, length).unsqueeze(2);         // (B, length, 1)
-    context.piece_masks.push_back(first.le(key).logical_and(key.le(query.unsqueeze(1))).unsqueeze(1));
+    masks.push_back(first.le(key).logical_and(key.le(query.unsqueeze(1))).unsqueeze(1));
   }
+  return masks;
 }
 
 at::Tensor ContextParallel::Attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                       const BatchContext& context) const {
-  if (options_.method == ContextParallelMethod::kAllGather) return GatheredAttention(q, k, v, context);
+  switch (options_.method) {
+    case ContextParallelMethod::kAllGather:
+      return AttentionToAll(q, GatherSequence(k), GatherSequence(v), context);
+    case ContextParallelMethod::kAllToAll:
+      return RingAttention(q, k, v, context.pieces, group_);
+    case ContextParallelMethod::kUlysses:
+      break;
+  }
   return SequenceToHeads(
       BlockParallelism::SingleRank().Attention(HeadsToSequence(q), HeadsToSequence(k), HeadsToSequence(v), context));
 }
 
-at::Tensor ContextParallel::GatheredAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                              const BatchContext& context) const {
-  const at::Tensor all_k = GatherSequence(k), all_v = GatherSequence(v);  // (B, C S, H_kv, d)
+// k, v (B, C S, H_kv, d).
+at::Tensor ContextParallel::AttentionToAll(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                           const BatchContext& context) const {
+  if (q.is_cpu()) return PieceAttention(q, k, v, context.pieces.front());
   const int64_t length = q.size(1) / pieces_per_rank();
   std::vector<at::Tensor> outputs;
   for (int64_t j = 0; j < pieces_per_rank(); ++j) {
-    const int64_t keys = (PieceOf(group_.rank(), j) + 1) * length;  // later ones are masked for all of the piece
-    const auto heads_first = [](const at::Tensor& x, int64_t begin, int64_t count) {
-      return x.narrow(1, begin, count).transpose(1, 2);
-    };
-    outputs.push_back(at::scaled_dot_product_attention(heads_first(q, j * length, length), heads_first(all_k, 0, keys),
-                                                       heads_first(all_v, 0, keys), context.piece_masks[j],
-                                                       /*dropout_p=*/0.0, /*is_causal=*/false, /*scale=*/std::nullopt,
-                                                       /*enable_gqa=*/q.size(2) != k.size(2))
-                          .transpose(1, 2));  // (B, length, H, d)
+    const at::Tensor& mask = context.piece_masks[j];  // (B, 1, length, keys)
+    outputs.push_back(LibraryAttention(q.narrow(1, j * length, length), k.narrow(1, 0, mask.size(3)),
+                                       v.narrow(1, 0, mask.size(3)), mask));
   }
   return at::cat(outputs, 1);
 }

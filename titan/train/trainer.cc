@@ -133,10 +133,19 @@ bool ReshardsAfterForward(const config::Parallelism& parallelism) {
   }
 }
 
+ContextParallelMethod ContextParallelMethodOf(const config::Parallelism& parallelism) {
+  switch (parallelism.context_parallel_rotate_method()) {
+    case config::Parallelism::CONTEXT_PARALLEL_ROTATE_METHOD_ALLTOALL:
+      return ContextParallelMethod::kAllToAll;
+    case config::Parallelism::CONTEXT_PARALLEL_ROTATE_METHOD_ULYSSES:
+      return ContextParallelMethod::kUlysses;
+    default:
+      return ContextParallelMethod::kAllGather;
+  }
+}
+
 ContextParallelOptions ContextParallelOptionsOf(const config::Parallelism& parallelism) {
-  const bool ulysses =
-      parallelism.context_parallel_rotate_method() == config::Parallelism::CONTEXT_PARALLEL_ROTATE_METHOD_ULYSSES;
-  return {.method = ulysses ? ContextParallelMethod::kUlysses : ContextParallelMethod::kAllGather,
+  return {.method = ContextParallelMethodOf(parallelism),
           .head_tail = parallelism.context_parallel_load_balancer() ==
                        config::Parallelism::CONTEXT_PARALLEL_LOAD_BALANCER_HEADTAIL};
 }
