@@ -154,7 +154,7 @@ class ForgetfulCommunicator : public Communicator {
   Work DoExchange(const std::vector<Transfer>& sends, const std::vector<Transfer>& receives) override {
     return group_->Exchange(sends, receives);
   }
-  void DoBarrier() override { group_->Barrier(); }
+  void DoBarrier(std::optional<std::chrono::seconds> limit) override { group_->Barrier(limit); }
 
  private:
   std::unique_ptr<Communicator> group_;
@@ -215,13 +215,6 @@ class ParityRank {
     if (transport_.rank() != 0) return course;
     nlohmann::json& result = results_[label] = Compare(course, layout.tied ? tied_ : untied_);
     result["seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    for (const auto& [name, group] : groups->All()) {
-      for (size_t kind = 0; kind < kNumCollectiveKinds; ++kind) {
-        const CommunicationCount& count = group->counts()[kind];
-        if (count.calls == 0) continue;
-        result["sent"][absl::StrCat(name, ".", NameOf(static_cast<CollectiveKind>(kind)))] = count.bytes_sent;
-      }
-    }
     std::cerr << label << " " << result << std::endl;
     return course;
   }

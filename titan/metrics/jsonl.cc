@@ -43,6 +43,7 @@ std::string ToLine(const StepMetrics& metrics) {
     const auto value_of = [&](auto member) { return json(metrics.*member).dump(); };
     absl::StrAppend(&line, line.size() > 1 ? ", \"" : "\"", key.name, "\": ", std::visit(value_of, key.member));
   }
+  if (!metrics.bytes_sent.empty()) absl::StrAppend(&line, ", \"bytes_sent\": ", json(metrics.bytes_sent).dump());
   return line + "}\n";
 }
 
@@ -60,6 +61,12 @@ absl::StatusOr<StepMetrics> FromLine(std::string_view line) {
       if (!found->is_number() && !found->is_null()) return absl::DataLossError(absl::StrCat(key.name, " is no number"));
       metrics.*std::get<double StepMetrics::*>(key.member) =
           found->is_null() ? std::numeric_limits<double>::quiet_NaN() : found->get<double>();
+    }
+  }
+  if (const auto sent = object.find("bytes_sent"); sent != object.end()) {
+    for (const auto& [axis, bytes] : sent->items()) {
+      if (!bytes.is_number_integer()) return absl::DataLossError("bytes_sent holds what is not an integer");
+      metrics.bytes_sent[axis] = bytes.get<int64_t>();
     }
   }
   if (metrics.step < 1) return absl::DataLossError("it has no step");

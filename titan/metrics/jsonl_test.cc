@@ -75,6 +75,17 @@ TEST(JsonlTest, ReadsBackTheSameValues) {
   EXPECT_EQ(steps[2].memory_bytes, 123456789);
 }
 
+TEST(JsonlTest, ARunOfSeveralProcessesSaysWhatItSent) {
+  const std::string path = TestPath("bytes_sent");
+  auto sink = OpenJsonl(path, 0).value();
+  StepMetrics step = Step(1);
+  step.bytes_sent = {{"fsdp", 4096}, {"world", 24}};
+  ASSERT_TRUE(sink->Log(step).ok());
+  ASSERT_TRUE(sink->Flush().ok());
+  EXPECT_EQ(nlohmann::json::parse(ReadFile(path).value())["bytes_sent"].dump(), R"({"fsdp":4096,"world":24})");
+  EXPECT_EQ(ReadJsonl(path).value()[0].bytes_sent, step.bytes_sent);
+}
+
 TEST(JsonlTest, ALineCanBeReadBeforeFlush) {
   const std::string path = TestPath("before_flush");
   auto sink = OpenJsonl(path, 0).value();

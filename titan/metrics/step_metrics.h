@@ -6,6 +6,8 @@
 #define TITAN_METRICS_STEP_METRICS_H_
 
 #include <cstdint>
+#include <map>
+#include <string>
 
 #include "absl/status/status.h"
 
@@ -24,6 +26,8 @@ struct StepMetrics {
   double tflops = 0;             // per device, model FLOPs
   double mfu = 0;                // share of the accelerator's peak, 0 to 1; 0 when the peak is not known (cpu)
   int64_t memory_bytes = 0;      // peak: reserved on the GPU, resident set on the CPU
+  // What rank 0 sent in this step, by axis of the mesh ("fsdp", "tp", ...); nothing in a run of one process.
+  std::map<std::string, int64_t> bytes_sent = {};
 };
 
 // One destination of the metrics of a run. Not thread-safe.

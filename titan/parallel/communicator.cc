@@ -116,9 +116,9 @@ Work Communicator::Exchange(const std::vector<Transfer>& sends, const std::vecto
   return sends.empty() && receives.empty() ? Work() : DoExchange(sends, receives);
 }
 
-void Communicator::Barrier() {
+void Communicator::Barrier(std::optional<std::chrono::seconds> limit) {
   Count(CollectiveKind::kBarrier, 0);
-  if (size() > 1) DoBarrier();
+  if (size() > 1) DoBarrier(limit);
 }
 
 }  // namespace titan

@@ -34,6 +34,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -120,8 +121,9 @@ class Communicator {
     int64_t peer = 0;
   };
   Work Exchange(const std::vector<Transfer>& sends, const std::vector<Transfer>& receives);
-  // All ranks have arrived when it returns; blocks the calling thread. Throws CommunicationError.
-  void Barrier();
+  // All ranks have arrived when it returns; blocks the calling thread. `limit` instead of the transport's time limit is
+  // for what may well take longer than any step, such as writing a checkpoint. Throws CommunicationError.
+  void Barrier(std::optional<std::chrono::seconds> limit = std::nullopt);
 
  protected:
   Communicator(std::string name, std::vector<int64_t> ranks, int64_t rank)
@@ -135,7 +137,7 @@ class Communicator {
                           const std::vector<int64_t>& input_rows) = 0;
   virtual Work DoBroadcast(const at::Tensor& tensor, int64_t root) = 0;
   virtual Work DoExchange(const std::vector<Transfer>& sends, const std::vector<Transfer>& receives) = 0;
-  virtual void DoBarrier() = 0;
+  virtual void DoBarrier(std::optional<std::chrono::seconds> limit) = 0;
 
  private:
   void Count(CollectiveKind kind, int64_t bytes_sent);

@@ -82,6 +82,19 @@ TEST(Timeout, NamesTheRankThatDoesNotCome) {
   EXPECT_THAT(processes.Error(1), HasSubstr("did not finish within 2 s"));
 }
 
+TEST(Timeout, ABarrierMayHaveItsOwn) {
+  RankProcesses processes(2, [](const TransportOptions& options) {
+    World world(options, kShort);
+    if (options.rank == 1) std::this_thread::sleep_for(2 * kShort);
+    world.group->Barrier(kLong);
+    if (options.rank == 1) std::this_thread::sleep_for(3 * kShort);
+    world.group->Barrier(2 * kShort);
+  });
+  for (int64_t rank = 0; rank < 2; ++rank) EXPECT_EQ(processes.Wait(rank), 5);
+  EXPECT_THAT(processes.Error(0), AllOf(HasSubstr("barrier #2"), HasSubstr("did not finish within 4 s"),
+                                        HasSubstr("Did not arrive: rank 1 (got to barrier #1)")));
+}
+
 class Stopped : public testing::TestWithParam<int64_t> {};
 
 TEST_P(Stopped, IsNamed) {

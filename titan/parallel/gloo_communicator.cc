@@ -236,8 +236,9 @@ class GlooCommunicator : public Communicator {
         group_(std::make_shared<GlooGroup>(context, name, ranks, rank_in_group, number)) {}
 
  private:
-  std::shared_ptr<DirectWork> NewWork(CollectiveKind kind, std::vector<at::Tensor> tensors) {
-    return std::make_shared<DirectWork>(group_, group_->Begin(NameOf(kind), true), std::move(tensors));
+  std::shared_ptr<DirectWork> NewWork(CollectiveKind kind, std::vector<at::Tensor> tensors,
+                                      std::optional<std::chrono::seconds> limit = std::nullopt) {
+    return std::make_shared<DirectWork>(group_, group_->Begin(NameOf(kind), true, limit), std::move(tensors));
   }
   Work Queue(std::function<void()> task) {
     auto work = std::make_shared<QueuedWork>(std::move(task));
@@ -266,7 +267,7 @@ class GlooCommunicator : public Communicator {
                   const std::vector<int64_t>& input_rows) override;
   Work DoBroadcast(const at::Tensor& tensor, int64_t root) override;
   Work DoExchange(const std::vector<Transfer>& sends, const std::vector<Transfer>& receives) override;
-  void DoBarrier() override;
+  void DoBarrier(std::optional<std::chrono::seconds> limit) override;
   Work SmallAllReduce(const at::Tensor& tensor, ReduceOp op);
 
   const std::shared_ptr<GlooGroup> group_;
@@ -398,8 +399,8 @@ Work GlooCommunicator::DoExchange(const std::vector<Transfer>& sends, const std:
   return Work(work);
 }
 
-void GlooCommunicator::DoBarrier() {
-  auto work = NewWork(CollectiveKind::kBarrier, {});
+void GlooCommunicator::DoBarrier(std::optional<std::chrono::seconds> limit) {
+  auto work = NewWork(CollectiveKind::kBarrier, {}, limit);
   work->scratch.resize(size());
   PostAllGather(*work, work->scratch.data(), work->scratch.data() + rank(), 1);
   work->Wait();

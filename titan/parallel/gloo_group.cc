@@ -27,8 +27,8 @@ GlooGroup::GlooGroup(const GlooContext& context, std::string name, std::vector<i
       sent_(ranks_.size()),
       received_(ranks_.size()) {}
 
-Operation GlooGroup::Begin(const char* kind, bool is_collective) {
-  const Operation operation = context_.progress->Begin(name_, kind, is_collective);
+Operation GlooGroup::Begin(const char* kind, bool is_collective, std::optional<std::chrono::milliseconds> limit) {
+  const Operation operation = context_.progress->Begin(name_, kind, is_collective, limit.value_or(context_.timeout));
   if (context_.store->failed()) Fail(operation, absl::UnavailableError(""), 0);
   return operation;
 }
@@ -60,7 +60,7 @@ void GlooGroup::Post(const Operation& operation, const Channel& channel, int64_t
 }
 
 void GlooGroup::WaitFor(const Operation& operation, std::vector<Message>& messages) {
-  const auto deadline = std::chrono::steady_clock::now() + context_.timeout;
+  const auto deadline = std::chrono::steady_clock::now() + operation.limit;
   for (Message& message : messages) {
     if (absl::Status status = context_.links->Wait(message, deadline); !status.ok()) {
       Fail(operation, status, message.peer);
@@ -75,7 +75,7 @@ void GlooGroup::Fail(const Operation& operation, const absl::Status& status, int
   const int64_t global_rank = ranks_[rank_];
   std::string text;
   if (absl::IsDeadlineExceeded(status)) {
-    text = DescribeTimeout(store, operation, name_, ranks_, global_rank, {awaited}, context_.timeout);
+    text = DescribeTimeout(store, operation, name_, ranks_, global_rank, {awaited});
     store.Fail(text);
   } else if (store.AwaitFailure(kFailureTime).empty()) {
     store.Fail(absl::StrCat("it lost the connection to rank ", awaited, ": ", status.message()));

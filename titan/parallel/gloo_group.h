@@ -4,9 +4,11 @@
 #ifndef TITAN_PARALLEL_GLOO_GROUP_H_
 #define TITAN_PARALLEL_GLOO_GROUP_H_
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,8 +31,9 @@ class GlooGroup {
   int64_t rank() const { return rank_; }
   int64_t size() const { return static_cast<int64_t>(ranks_.size()); }
 
-  // This process begins an operation. Throws CommunicationError if something has failed before.
-  Operation Begin(const char* kind, bool is_collective);
+  // This process begins an operation, which may take as long as the context says, or `limit`. Throws CommunicationError
+  // if something has failed before.
+  Operation Begin(const char* kind, bool is_collective, std::optional<std::chrono::milliseconds> limit = std::nullopt);
 
   // Messages from a to b of a group have numbers in the order in which both ranks come to speak of them.
   Channel ReserveSends(int64_t member, int64_t messages);

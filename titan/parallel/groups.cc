@@ -37,9 +37,30 @@ std::unique_ptr<ParallelGroups> ParallelGroups::Single() {
   return *std::move(groups);
 }
 
-std::vector<std::pair<std::string, const Communicator*>> ParallelGroups::All() const {
-  return {{"world", world_.get()}, {"fsdp", fsdp_.get()}, {"replicate", replicate_.get()},
-          {"cp", cp_.get()},       {"tp", tp_.get()},     {"pp", pp_.get()}};
+Traffic ParallelGroups::traffic() const {
+  return {{"world", world_->counts()}, {"fsdp", fsdp_->counts()}, {"replicate", replicate_->counts()},
+          {"cp", cp_->counts()},       {"tp", tp_->counts()},     {"pp", pp_->counts()}};
+}
+
+Traffic Since(const Traffic& before, Traffic after) {
+  for (auto& [axis, counts] : after) {
+    const CommunicationCounts& earlier = before.at(axis);
+    for (size_t kind = 0; kind < kNumCollectiveKinds; ++kind) {
+      counts[kind].calls -= earlier[kind].calls;
+      counts[kind].bytes_sent -= earlier[kind].bytes_sent;
+    }
+  }
+  return after;
+}
+
+std::map<std::string, int64_t> BytesByAxis(const Traffic& traffic) {
+  std::map<std::string, int64_t> bytes;
+  for (const auto& [axis, counts] : traffic) {
+    for (const CommunicationCount& count : counts) {
+      if (count.bytes_sent > 0) bytes[axis] += count.bytes_sent;
+    }
+  }
+  return bytes;
 }
 
 }  // namespace titan

@@ -6,9 +6,10 @@
 #ifndef TITAN_PARALLEL_GROUPS_H_
 #define TITAN_PARALLEL_GROUPS_H_
 
+#include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -16,6 +17,14 @@
 #include "titan/plan/mesh.h"
 
 namespace titan {
+
+// What one rank has sent: by axis of the mesh ("fsdp", "tp", ...) and kind of operation.
+using Traffic = std::map<std::string, CommunicationCounts>;
+
+// What came on top of `before`, which is of the same rank.
+Traffic Since(const Traffic& before, Traffic after);
+// Of all kinds, where there are any.
+std::map<std::string, int64_t> BytesByAxis(const Traffic& traffic);
 
 class ParallelGroups {
  public:
@@ -47,8 +56,8 @@ class ParallelGroups {
   // See Transport::status.
   absl::Status status() const { return transport_->status(); }
 
-  // All communicators, by what they are for: ("fsdp", ...), for reports of what has travelled.
-  std::vector<std::pair<std::string, const Communicator*>> All() const;
+  // Along "world", "fsdp", "replicate", "cp", "tp" and "pp" so far; a group made by NewGroup counts for itself.
+  Traffic traffic() const;
 
  private:
   ParallelGroups(Transport& transport, const Mesh& mesh, const std::string& name)

@@ -131,13 +131,15 @@ class NcclCommunicator : public Communicator {
   }
 
   // The one operation for which the host waits.
-  void DoBarrier() override {
+  void DoBarrier(std::optional<std::chrono::seconds> limit) override {
     const c10::cuda::CUDAGuard guard(group_->device());
     const at::Tensor flag = at::zeros({1}, at::TensorOptions(group_->device()).dtype(at::kFloat));
-    const std::shared_ptr<NcclOperation> arrived =
-        group_->Run(NameOf(CollectiveKind::kBarrier), true, {flag}, [&](ncclComm_t comm, cudaStream_t stream) {
+    const std::shared_ptr<NcclOperation> arrived = group_->Run(
+        NameOf(CollectiveKind::kBarrier), true, {flag},
+        [&](ncclComm_t comm, cudaStream_t stream) {
           ncclAllReduce(Data(flag), Data(flag), 1, ncclFloat32, ncclSum, comm, stream);
-        });
+        },
+        limit);
     while (!arrived->done.query()) {
       group_->ThrowIfFailed(arrived->operation);
       std::this_thread::sleep_for(std::chrono::microseconds(100));

@@ -92,8 +92,8 @@ void NcclGroup::ThrowIfFailed(const Operation& operation) const {
 }
 
 std::shared_ptr<NcclOperation> NcclGroup::Run(const char* kind, bool is_collective, std::vector<at::Tensor> tensors,
-                                              const Enqueue& enqueue) {
-  const Operation operation = context_.progress->Begin(name_, kind, is_collective);
+                                              const Enqueue& enqueue, std::optional<std::chrono::milliseconds> limit) {
+  const Operation operation = context_.progress->Begin(name_, kind, is_collective, limit.value_or(context_.timeout));
   ThrowIfFailed(operation);
   const c10::cuda::CUDAGuard guard(context_.device);
   c10::cuda::CUDAEvent ready(cudaEventDisableTiming), done(cudaEventDisableTiming);
@@ -108,11 +108,11 @@ std::shared_ptr<NcclOperation> NcclGroup::Run(const char* kind, bool is_collecti
       result = ncclGroupEnd();
     }
     // Until then NCCL may not have put the operation on the stream.
-    if (absl::Status status = AwaitNccl(result, Clock::now() + context_.timeout); !status.ok()) {
+    if (absl::Status status = AwaitNccl(result, Clock::now() + operation.limit); !status.ok()) {
       if (!context_.store->failed()) {
         context_.store->Fail(
             absl::IsDeadlineExceeded(status)
-                ? DescribeTimeout(*context_.store, operation, name_, ranks_, ranks_[rank_], {}, context_.timeout)
+                ? DescribeTimeout(*context_.store, operation, name_, ranks_, ranks_[rank_], {})
                 : absl::StrCat(Describe(operation, name_, ranks_, ranks_[rank_]), ": ", status.message()));
       }
       ThrowIfFailed(operation);
@@ -161,9 +161,8 @@ void NcclGroup::Watch() {
       if (context_.store->AwaitFailure(std::chrono::seconds(3)).empty()) {
         context_.store->Fail(absl::StrCat(text, ": ", ErrorOf(error, nullptr)));
       }
-    } else if (!context_.store->failed() && Clock::now() > oldest->begun + context_.timeout) {
-      context_.store->Fail(
-          DescribeTimeout(*context_.store, oldest->operation, name_, ranks_, ranks_[rank_], {}, context_.timeout));
+    } else if (!context_.store->failed() && Clock::now() > oldest->begun + oldest->operation.limit) {
+      context_.store->Fail(DescribeTimeout(*context_.store, oldest->operation, name_, ranks_, ranks_[rank_], {}));
     }
     if (context_.store->failed()) {
       LOG(ERROR) << text << " is given up: " << context_.store->failure();

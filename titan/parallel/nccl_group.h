@@ -15,6 +15,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -55,11 +56,12 @@ class NcclGroup {
   // All ranks meet.
   absl::Status Connect();
 
-  // Runs `enqueue`, which issues NCCL calls on the given stream, after all that the current stream has been given.
-  // Throws CommunicationError.
+  // Runs `enqueue`, which issues NCCL calls on the given stream, after all that the current stream has been given. It
+  // may take as long as the context says, or `limit`. Throws CommunicationError.
   using Enqueue = std::function<void(ncclComm_t comm, cudaStream_t stream)>;
   std::shared_ptr<NcclOperation> Run(const char* kind, bool is_collective, std::vector<at::Tensor> tensors,
-                                     const Enqueue& enqueue);
+                                     const Enqueue& enqueue,
+                                     std::optional<std::chrono::milliseconds> limit = std::nullopt);
 
   // Throws CommunicationError if anything has failed.
   void ThrowIfFailed(const Operation& operation) const;

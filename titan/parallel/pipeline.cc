@@ -172,6 +172,15 @@ void Pipeline::Rehearse(const Microbatch& microbatch) {
   }
 }
 
+void Pipeline::AddTraffic(CommunicationCounts& counts) const {
+  for (const auto& [rank, channel] : outboxes_) {
+    for (size_t kind = 0; kind < kNumCollectiveKinds; ++kind) {
+      counts[kind].calls += channel->counts()[kind].calls;
+      counts[kind].bytes_sent += channel->counts()[kind].bytes_sent;
+    }
+  }
+}
+
 at::Tensor Pipeline::ForwardBackward(const std::vector<Microbatch>& microbatches, double gradient_scale) {
   CHECK_EQ(static_cast<int64_t>(microbatches.size()), plan_.schedule.num_microbatches);
   hidden_shape_ = HiddenShape(microbatches.front());

@@ -54,6 +54,9 @@ class Pipeline {
   // on a GPU this comes before the first ForwardBackward.
   void Rehearse(const Microbatch& microbatch);
 
+  // Adds what this rank has sent to its neighbours so far.
+  void AddTraffic(CommunicationCounts& counts) const;
+
  private:
   // What goes into an action from another: the hidden values for a forward, the gradient for a backward.
   using Key = std::tuple<bool, int64_t, int64_t>;  // is backward, stage, microbatch

@@ -85,27 +85,28 @@ TEST_F(StoreTest, GroupsHaveNumbersOfTheirOwn) {
 }
 
 TEST_F(StoreTest, AsksEveryoneAndNamesWhoIsBehind) {
+  constexpr milliseconds limit(1500);
   ProgressTable progress[2];
   for (int64_t rank = 0; rank < 2; ++rank) {
     ranks_[rank]->OnReport([&, rank](const std::string& group) { return progress[rank].Report(group); });
   }
-  progress[0].Begin("tp", "exchange", false);
-  progress[0].Begin("tp", "all_gather", true);
-  progress[1].Begin("tp", "all_gather", true);
+  progress[0].Begin("tp", "exchange", false, limit);
+  progress[0].Begin("tp", "all_gather", true, limit);
+  progress[1].Begin("tp", "all_gather", true, limit);
   EXPECT_THAT(ranks_[0]->AskAll("tp"), ElementsAre(Pair(0, "1 2 all_gather"), Pair(1, "1 1 all_gather")));
   const auto describe = [&](const Operation& operation) {
-    return DescribeTimeout(*ranks_[0], operation, "tp", {0, 1}, 0, {1}, milliseconds(1500));
+    return DescribeTimeout(*ranks_[0], operation, "tp", {0, 1}, 0, {1});
   };
   EXPECT_EQ(
-      describe(progress[0].Begin("tp", "all_reduce", true)),
+      describe(progress[0].Begin("tp", "all_reduce", true, limit)),
       "all_reduce #3 of group tp (ranks 0, 1) on rank 0 did not finish within 1.5 s. Did not arrive: rank 1 (got to "
       "all_gather #1)");
-  progress[1].Begin("tp", "all_reduce", true);
+  progress[1].Begin("tp", "all_reduce", true, limit);
   EXPECT_EQ(
-      describe({"all_reduce", 3, 2}),
+      describe({"all_reduce", 3, 2, limit}),
       "all_reduce #3 of group tp (ranks 0, 1) on rank 0 did not finish within 1.5 s. Messages are outstanding of: "
       "ranks 1. All ranks had arrived.");
-  EXPECT_THAT(describe(progress[0].Begin("tp", "exchange", false)),
+  EXPECT_THAT(describe(progress[0].Begin("tp", "exchange", false, limit)),
               HasSubstr("Did not arrive: rank 1 (got to all_reduce #2)"));
 }
 

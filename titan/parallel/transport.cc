@@ -35,7 +35,7 @@ class SingleCommunicator : public Communicator {
   }
   Work DoBroadcast(const at::Tensor&, int64_t) override { Unreachable(); }
   Work DoExchange(const std::vector<Transfer>&, const std::vector<Transfer>&) override { Unreachable(); }
-  void DoBarrier() override { Unreachable(); }
+  void DoBarrier(std::optional<std::chrono::seconds>) override { Unreachable(); }
 };
 
 // A world of one process: nothing is connected.

@@ -26,13 +26,14 @@ std::string WhyMissing(const std::string& report, const Operation& operation, bo
 
 }  // namespace
 
-Operation ProgressTable::Begin(const std::string& group, const char* kind, bool is_collective) {
+Operation ProgressTable::Begin(const std::string& group, const char* kind, bool is_collective,
+                               std::chrono::milliseconds limit) {
   std::lock_guard<std::mutex> lock(mutex_);
   Progress& progress = groups_[group];
   ++progress.operations;
   if (is_collective) ++progress.collectives;
   progress.kind = kind;
-  return {kind, progress.operations, is_collective ? progress.collectives : 0};
+  return {kind, progress.operations, is_collective ? progress.collectives : 0, limit};
 }
 
 std::string ProgressTable::Report(const std::string& group) const {
@@ -49,8 +50,7 @@ std::string Describe(const Operation& operation, const std::string& group, const
 }
 
 std::string DescribeTimeout(StoreClient& store, const Operation& operation, const std::string& group,
-                            const std::vector<int64_t>& ranks, int64_t rank, const std::vector<int64_t>& awaited,
-                            std::chrono::milliseconds limit) {
+                            const std::vector<int64_t>& ranks, int64_t rank, const std::vector<int64_t>& awaited) {
   const std::map<int64_t, std::string> reports = store.AskAll(group);
   std::vector<std::string> missing;
   if (reports.empty()) missing.push_back(absl::StrCat("rank 0 (", kSilent, ")"));
@@ -61,8 +61,8 @@ std::string DescribeTimeout(StoreClient& store, const Operation& operation, cons
     const std::string why = report == reports.end() ? kSilent : WhyMissing(report->second, operation, is_awaited);
     if (!why.empty()) missing.push_back(absl::StrCat("rank ", member, " (", why, ")"));
   }
-  std::string text =
-      absl::StrCat(Describe(operation, group, ranks, rank), " did not finish within ", limit.count() / 1000.0, " s. ");
+  std::string text = absl::StrCat(Describe(operation, group, ranks, rank), " did not finish within ",
+                                  static_cast<double>(operation.limit.count()) / 1000, " s. ");
   if (missing.empty() || reports.empty()) {
     absl::StrAppend(&text, "Messages are outstanding of: ranks ", absl::StrJoin(awaited, ", "), ". ");
   }

@@ -19,12 +19,13 @@ struct Operation {
   const char* kind = "";   // "all_reduce"
   int64_t sequence = 0;    // among all operations of the group that this rank takes part in
   int64_t collective = 0;  // among those in which all ranks take part: the same number on all of them. 0: none such
+  std::chrono::milliseconds limit{0};  // how long it may take
 };
 
 class ProgressTable {
  public:
   // This process has begun the group's next operation.
-  Operation Begin(const std::string& group, const char* kind, bool is_collective);
+  Operation Begin(const std::string& group, const char* kind, bool is_collective, std::chrono::milliseconds limit);
   // "COLLECTIVES SEQUENCE KIND" of the last one.
   std::string Report(const std::string& group) const;
 
@@ -43,11 +44,10 @@ class ProgressTable {
 std::string Describe(const Operation& operation, const std::string& group, const std::vector<int64_t>& ranks,
                      int64_t rank);
 
-// What to say of an operation that took longer than `limit`: asks all processes how far they are, and names those that
-// did not arrive. `awaited` are the ranks whose messages are outstanding. All ranks are global.
+// What to say of an operation that took longer than its limit: asks all processes how far they are, and names those
+// that did not arrive. `awaited` are the ranks whose messages are outstanding. All ranks are global.
 std::string DescribeTimeout(StoreClient& store, const Operation& operation, const std::string& group,
-                            const std::vector<int64_t>& ranks, int64_t rank, const std::vector<int64_t>& awaited,
-                            std::chrono::milliseconds limit);
+                            const std::vector<int64_t>& ranks, int64_t rank, const std::vector<int64_t>& awaited);
 
 }  // namespace titan
 
