@@ -4,10 +4,12 @@
 #include <stdlib.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <iostream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -18,16 +20,16 @@
 #include "gtest/gtest.h"
 #include "launchers/slurm/job_script.h"
 #include "nlohmann/json.hpp"
+#include "tests/resume/trainer_runs.h"
 #include "titan/base/file.h"
-#include "titan/base/sha256.h"
 #include "titan/config/experiment.pb.h"
 #include "titan/config/reader.h"
-#include "tools/bundle/bundle.h"
 
 namespace titan {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::AllOf;
 using testing::HasSubstr;
 
 constexpr char kExperiment[] = R"({
@@ -42,37 +44,12 @@ constexpr char kExperiment[] = R"({
   "cluster": {"num_nodes": 2, "devices_per_node": 2}
 })";
 
-void Write(const std::string& path, const std::string& content) {
-  fs::create_directories(fs::path(path).parent_path());
-  const absl::Status status = WriteFileAtomically(path, content);
-  ASSERT_TRUE(status.ok()) << status;
-}
-
 // A bundle of the trainer as it was built here.
 void WriteBundle(const std::string& bundle) {
-  std::string tokens;
-  for (int i = 0; i < 3000; ++i) {
-    tokens.push_back(static_cast<char>((i * i / 3 + i) % 64));
-    tokens.push_back(0);
-  }
-  const nlohmann::json data = {
-      {"tokenizer", nullptr},
-      {"corpora",
-       {{"words",
-         {{{"path", "data/words/words.uint16.bin"}, {"bytes", tokens.size()}, {"sha256", Sha256Hex(tokens)}}}}}}};
-  const std::vector<std::pair<std::string, std::string>> files = {{"experiment.json", kExperiment},
-                                                                  {"plan.json", R"({"name": "tests/cluster"})"},
-                                                                  {"data.json", data.dump()},
-                                                                  {"data/words/words.uint16.bin", tokens}};
-  std::vector<ManifestEntry> entries;
-  for (const auto& [path, content] : files) {
-    Write(bundle + "/" + path, content);
-    entries.push_back({path, static_cast<int64_t>(content.size()), Sha256Hex(content)});
-  }
-  Write(bundle + "/MANIFEST", FormatManifest(entries));
+  WriteTestBundle(bundle, kExperiment);
   fs::create_directories(bundle + "/bin");
   fs::create_directories(bundle + "/lib");  // nothing in it: the trainer knows where its libraries were built
-  fs::create_symlink(fs::canonical("titan/train/titan_trainer"), bundle + "/bin/titan_trainer");
+  fs::create_symlink(fs::canonical(kTrainer), bundle + "/bin/titan_trainer");
   fs::copy(fs::canonical("launchers/run.sh"), bundle + "/run");
 }
 
@@ -88,7 +65,7 @@ class SlurmTest : public testing::Test {
     WriteBundle(directory_ + "/bundle");
     const absl::StatusOr<config::Experiment> experiment = ReadExperiment(kExperiment);
     ASSERT_TRUE(experiment.ok()) << experiment.status();
-    Write(directory_ + "/job", JobScript("tests/cluster", *experiment));
+    WriteTestFile(directory_ + "/job", JobScript("tests/cluster", *experiment));
   }
 
   void TearDown() override {
@@ -195,6 +172,26 @@ TEST_F(SlurmTest, APreemptedJobIsQueuedAgainAndContinues) {
   EXPECT_THAT(Log("out", "rank-0"), HasSubstr(absl::StrCat("continues after step ", before)));
   const std::vector<int64_t> steps = Steps("out");
   for (size_t i = 0; i < steps.size(); ++i) ASSERT_EQ(steps[i], static_cast<int64_t>(i + 1));
+}
+
+// The others end by themselves, and say who is lost: srun would not end them before its 60 s are over.
+TEST_F(SlurmTest, AKilledRankEndsTheOthersWhichNameIt) {
+  Submit("out", "--set training.steps=100000 --set checkpoint.enable=false");
+  ASSERT_TRUE(WaitFor([this] { return Steps("out").size() >= 5; })) << Log("out", "rank-0");
+  // "rank 2 of 4: process 123 on n2, ...": as the machine itself numbers its processes.
+  const std::vector<std::string> words = absl::StrSplit(Log("out", "rank-2"), absl::ByAnyChar(" ,"));
+  const auto after = [&](const std::string& word) { return *(std::find(words.begin(), words.end(), word) + 1); };
+  const auto killed = std::chrono::steady_clock::now();
+  Shell(absl::StrCat("srun --mpi=none --overlap --jobid=", job_, " --nodes=1 --ntasks=1 --nodelist=", after("on"),
+                     " kill -9 ", after("process"), " 2>&1"));
+  EXPECT_NE(WaitForTheEnd(), "0:0");
+  std::cerr << "ended " << std::chrono::duration<double>(std::chrono::steady_clock::now() - killed).count()
+            << " s after the kill\n";
+  for (const char* rank : {"rank-0", "rank-1", "rank-3"}) {
+    EXPECT_THAT(Log("out", rank), HasSubstr("rank 2: it died")) << rank;
+  }
+  EXPECT_EQ(nlohmann::json::parse(ReadFile(directory_ + "/out/run.json").value()).at("exit_code"), 5);
+  EXPECT_THAT(Log("out", "slurm"), AllOf(HasSubstr("Exited with exit code 5"), HasSubstr("Killed")));
 }
 
 TEST_F(SlurmTest, AWrongNumberOfMachinesIsRefused) {

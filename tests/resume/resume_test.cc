@@ -1,16 +1,13 @@
 // A run that was stopped in any way and started again with the same command is, bit for bit, the run that was not.
 
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <signal.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <filesystem>
-#include <fstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -18,16 +15,14 @@
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
+#include "tests/resume/trainer_runs.h"
 #include "titan/base/file.h"
-#include "titan/base/sha256.h"
-#include "tools/bundle/bundle.h"
 
 namespace titan {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr char kTrainer[] = "titan/train/titan_trainer";
 constexpr int kSteps = 600;
 
 constexpr char kExperiment[] = R"({
@@ -41,122 +36,15 @@ constexpr char kExperiment[] = R"({
   "determinism": {"mode": "bitwise"}
 })";
 
-void Write(const std::string& path, const std::string& content) {
-  fs::create_directories(fs::path(path).parent_path());
-  const absl::Status status = WriteFileAtomically(path, content);
-  ASSERT_TRUE(status.ok()) << status;
-}
-
-// 3000 tokens: a run of 600 steps of 32 sees them six times, in a new order each time.
-std::string Tokens() {
-  std::string bytes;
-  for (int i = 0; i < 3000; ++i) {
-    bytes.push_back(static_cast<char>((i * i / 3 + i) % 64));
-    bytes.push_back(0);
-  }
-  return bytes;
-}
-
-void WriteBundle(const std::string& bundle) {
-  const std::string tokens = Tokens();
-  const nlohmann::json data = {
-      {"tokenizer", nullptr},
-      {"corpora",
-       {{"words",
-         {{{"path", "data/words/words.uint16.bin"}, {"bytes", tokens.size()}, {"sha256", Sha256Hex(tokens)}}}}}}};
-  const std::vector<std::pair<std::string, std::string>> files = {{"experiment.json", kExperiment},
-                                                                  {"plan.json", R"({"name": "tests/resume"})"},
-                                                                  {"data.json", data.dump()},
-                                                                  {"data/words/words.uint16.bin", tokens}};
-  std::vector<ManifestEntry> entries;
-  for (const auto& [path, content] : files) {
-    Write(bundle + "/" + path, content);
-    entries.push_back({path, static_cast<int64_t>(content.size()), Sha256Hex(content)});
-  }
-  Write(bundle + "/MANIFEST", FormatManifest(entries));
-}
-
-// Starts the trainer, with at most `memory` bytes of addresses; its output goes to `log`.
-pid_t Start(const std::vector<std::string>& arguments, const std::string& log, rlim_t memory = RLIM_INFINITY) {
-  const pid_t child = fork();
-  if (child != 0) return child;
-  const rlimit limit = {memory, memory};
-  setrlimit(RLIMIT_AS, &limit);
-  const int file = open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
-  dup2(file, 1);
-  dup2(file, 2);
-  std::vector<char*> argv = {const_cast<char*>(kTrainer)};
-  for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
-  argv.push_back(nullptr);
-  execv(kTrainer, argv.data());
-  _exit(127);
-}
-
-int Wait(pid_t child) {
-  int status = 0;
-  waitpid(child, &status, 0);
-  return status;
-}
-
-std::vector<std::string> Lines(const std::string& path) {
-  std::ifstream file(path);
-  std::vector<std::string> lines;
-  for (std::string line; std::getline(file, line);) lines.push_back(line);
-  return lines;
-}
-
-class ResumeTest : public testing::Test {
+class ResumeTest : public TrainerRunTest {
  protected:
-  ResumeTest() : directory_(testing::TempDir() + "/" + testing::UnitTest::GetInstance()->current_test_info()->name()) {
-    fs::remove_all(directory_);
-    WriteBundle(directory_ + "/bundle");
-  }
-
-  std::vector<std::string> Command(const std::string& out, std::vector<std::string> more = {}) const {
-    std::vector<std::string> arguments = {"--bundle", directory_ + "/bundle", "--out", directory_ + "/" + out};
-    arguments.insert(arguments.end(), more.begin(), more.end());
-    return arguments;
-  }
-  std::string Log() const { return ReadFile(directory_ + "/log").value_or("no output"); }
-
-  int Run(const std::string& out, std::vector<std::string> more = {}, rlim_t memory = RLIM_INFINITY) const {
-    const int status = Wait(Start(Command(out, std::move(more)), directory_ + "/log", memory));
-    EXPECT_TRUE(WIFEXITED(status));
-    return WEXITSTATUS(status);
-  }
-
-  // Sends `signal` once `lines` steps are logged; returns the process's status.
-  int RunAndSignal(const std::string& out, int signal, size_t lines) const {
-    const pid_t child = Start(Command(out), directory_ + "/log");
-    while (Lines(directory_ + "/" + out + "/metrics.jsonl").size() < lines && waitpid(child, nullptr, WNOHANG) == 0) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    }
-    kill(child, signal);
-    return Wait(child);
-  }
+  ResumeTest() : TrainerRunTest(kExperiment) {}
 
   void ExpectSameRun(const std::string& left, const std::string& right) const {
-    const std::vector<std::string> a = Lines(directory_ + "/" + left + "/metrics.jsonl");
-    const std::vector<std::string> b = Lines(directory_ + "/" + right + "/metrics.jsonl");
-    ASSERT_EQ(a.size(), static_cast<size_t>(kSteps)) << Log();
-    ASSERT_EQ(b.size(), static_cast<size_t>(kSteps)) << Log();
-    for (int i = 0; i < kSteps; ++i) {
-      const auto x = nlohmann::json::parse(a[i]), y = nlohmann::json::parse(b[i]);
-      for (const char* key : {"step", "loss", "grad_norm", "lr", "tokens_seen"}) {
-        ASSERT_EQ(x.at(key), y.at(key)) << key << " of step " << i + 1;
-      }
-    }
-    int compared = 0;
+    ExpectSameSteps(left, right, kSteps);
     const std::string last = absl::StrCat("/checkpoint/step-", kSteps);
-    for (const fs::directory_entry& entry : fs::directory_iterator(directory_ + "/" + left + last)) {
-      const std::string name = entry.path().filename();
-      EXPECT_EQ(ReadFile(entry.path()).value(), ReadFile(directory_ + "/" + right + last + "/" + name).value()) << name;
-      ++compared;
-    }
-    EXPECT_GE(compared, 4);
+    ExpectSameFiles(left + last, right + last);
   }
-
-  std::string directory_;
 };
 
 TEST_F(ResumeTest, AKilledRunContinuesBitForBit) {
@@ -174,8 +62,8 @@ TEST_F(ResumeTest, APreemptedRunSavesItsStepAndContinues) {
   const int status = RunAndSignal("preempted", SIGTERM, 70);
   ASSERT_TRUE(WIFEXITED(status)) << Log();
   ASSERT_EQ(WEXITSTATUS(status), 75) << Log();
-  const size_t steps = Lines(directory_ + "/preempted/metrics.jsonl").size();
-  EXPECT_TRUE(fs::exists(absl::StrCat(directory_, "/preempted/checkpoint/step-", steps, "/COMMITTED")));
+  const size_t steps = Lines("preempted/metrics.jsonl").size();
+  EXPECT_TRUE(fs::exists(Path(absl::StrCat("preempted/checkpoint/step-", steps, "/COMMITTED"))));
   ASSERT_EQ(Run("preempted", {"--resume", "must"}), 0) << Log();
   ExpectSameRun("straight", "preempted");
 }
@@ -184,11 +72,11 @@ TEST_F(ResumeTest, APreemptedRunSavesItsStepAndContinues) {
 TEST_F(ResumeTest, ARunOfSeveralRanksStopsForTheSignalToOne) {
   const std::vector<std::string> command =
       Command("two", {"--nproc", "2", "--set", "training.steps=1000000", "--set", "lr_scheduler.decay_ratio=0"});
-  const pid_t child = Start(command, directory_ + "/log");
-  while (Lines(directory_ + "/two/metrics.jsonl").size() < 3 && waitpid(child, nullptr, WNOHANG) == 0) {
+  const pid_t child = Start(command, Path("log"));
+  while (Lines("two/metrics.jsonl").size() < 3 && waitpid(child, nullptr, WNOHANG) == 0) {
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
-  const std::vector<std::string> lines = Lines(directory_ + "/two/logs/rank-1.log");
+  const std::vector<std::string> lines = Lines("two/logs/rank-1.log");
   ASSERT_FALSE(lines.empty()) << Log();
   const std::string introduction = "rank 1 of 2: process ";
   ASSERT_EQ(lines[0].rfind(introduction, 0), 0u) << lines[0];
@@ -197,7 +85,7 @@ TEST_F(ResumeTest, ARunOfSeveralRanksStopsForTheSignalToOne) {
   ASSERT_TRUE(WIFEXITED(status)) << Log();
   EXPECT_EQ(WEXITSTATUS(status), 75) << Log();
 
-  const auto record = nlohmann::json::parse(ReadFile(directory_ + "/two/run.json").value());
+  const auto record = nlohmann::json::parse(ReadFile(Path("two/run.json")).value());
   const std::string ending = record.at("ending");
   EXPECT_NE(ending.find("stopped by a signal to another rank after step"), std::string::npos) << ending;
   std::vector<std::string> typed = {kTrainer};
@@ -207,9 +95,9 @@ TEST_F(ResumeTest, ARunOfSeveralRanksStopsForTheSignalToOne) {
 
 // As srun starts them, without a supervisor that looks at the data first.
 TEST_F(ResumeTest, DamagedDataStopsAllRanksWithExitCode2) {
-  std::string tokens = Tokens();
+  std::string tokens = TestTokens();
   tokens[0] = 1;
-  Write(directory_ + "/bundle/data/words/words.uint16.bin", tokens);
+  WriteTestFile(Path("bundle/data/words/words.uint16.bin"), tokens);
   const int listener = socket(AF_INET, SOCK_STREAM, 0);
   sockaddr_in address = {.sin_family = AF_INET, .sin_port = 0, .sin_addr = {htonl(INADDR_LOOPBACK)}, .sin_zero = {}};
   socklen_t size = sizeof(address);
@@ -221,39 +109,39 @@ TEST_F(ResumeTest, DamagedDataStopsAllRanksWithExitCode2) {
                                          absl::StrCat("--local_rank=", rank),
                                          absl::StrCat("--rendezvous=127.0.0.1:", ntohs(address.sin_port))};
     if (rank == 0) identity.push_back(absl::StrCat("--listen_socket=", listener));
-    return Start(Command("damaged", identity), absl::StrCat(directory_, "/log", rank));
+    return Start(Command("damaged", identity), Path(absl::StrCat("log", rank)));
   };
   const pid_t ranks[] = {start(0), start(1)};
   close(listener);
   for (int rank = 0; rank < 2; ++rank) {
     const int status = Wait(ranks[rank]);
-    const std::string log = ReadFile(absl::StrCat(directory_, "/log", rank)).value();
+    const std::string log = ReadFile(Path(absl::StrCat("log", rank))).value();
     ASSERT_TRUE(WIFEXITED(status)) << log;
     EXPECT_EQ(WEXITSTATUS(status), 2) << log;
     const char* const reason = rank == 0 ? "words.uint16.bin is damaged" : "rank 0 cannot start, and says why";
     EXPECT_NE(log.find(reason), std::string::npos) << log;
   }
-  EXPECT_FALSE(fs::exists(directory_ + "/damaged"));
+  EXPECT_FALSE(fs::exists(Path("damaged")));
 }
 
 TEST_F(ResumeTest, OutputIsNeverOverwritten) {
   ASSERT_EQ(Run("once", {"--set", "training.steps=3"}), 0) << Log();
   EXPECT_EQ(Run("once", {"--set", "training.steps=3", "--resume", "never"}), 2);
   EXPECT_NE(Log().find("already holds a run"), std::string::npos) << Log();
-  EXPECT_EQ(Lines(directory_ + "/once/metrics.jsonl").size(), 3u);
+  EXPECT_EQ(Lines("once/metrics.jsonl").size(), 3u);
 }
 
 TEST_F(ResumeTest, ADryRunWritesNothing) {
   EXPECT_EQ(Run("dry", {"--dry_run"}), 0);
-  EXPECT_FALSE(fs::exists(directory_ + "/dry"));
-  EXPECT_NE(Log().find("tests/resume"), std::string::npos) << Log();
+  EXPECT_FALSE(fs::exists(Path("dry")));
+  EXPECT_NE(Log().find("tests/run"), std::string::npos) << Log();
 }
 
 TEST_F(ResumeTest, BadUsageIsExitCode2) {
   EXPECT_EQ(Run("x", {"--resum", "auto"}), 2);
   EXPECT_EQ(Run("x", {"--set", "training.step=3"}), 2);
   EXPECT_EQ(Run("x", {"--nproc", "0"}), 2);
-  EXPECT_FALSE(fs::exists(directory_ + "/x"));
+  EXPECT_FALSE(fs::exists(Path("x")));
 }
 
 TEST_F(ResumeTest, ALossThatIsNotFiniteIsExitCode4) {
@@ -262,7 +150,7 @@ TEST_F(ResumeTest, ALossThatIsNotFiniteIsExitCode4) {
             4)
       << Log();
   EXPECT_NE(Log().find("rank 0: loss"), std::string::npos) << Log();
-  const auto record = nlohmann::json::parse(ReadFile(directory_ + "/diverged/run.json").value());
+  const auto record = nlohmann::json::parse(ReadFile(Path("diverged/run.json")).value());
   EXPECT_NE(record.dump().find("not finite"), std::string::npos);
 }
 
@@ -290,7 +178,7 @@ TEST_F(ResumeTest, OutOfMemoryIsExitCode3) {
   EXPECT_NE(Log().find("out of memory for the next batch: 1048576 x 1024 tokens"), std::string::npos) << Log();
 
   for (const char* run : {"parameters", "step", "batch"}) {
-    const auto record = nlohmann::json::parse(ReadFile(directory_ + "/" + run + "/run.json").value());
+    const auto record = nlohmann::json::parse(ReadFile(Path(absl::StrCat(run, "/run.json"))).value());
     EXPECT_EQ(record.at("exit_code"), 3) << run;
   }
 }

@@ -27,6 +27,8 @@ starts "bazel run" "$run"
 "$install" --out full >/dev/null || fail "install"
 RUNFILES_DIR= starts "full bundle" full/run
 
+grep -q " files/schedule.csv$" full/MANIFEST || fail "the schedule is not in the bundle"
+
 mkdir unpacked
 tar -xf "$tar" -C unpacked || fail "tar -x"
 diff -r full unpacked || fail "the archive is not what install writes"
@@ -52,7 +54,7 @@ grep -q "exists" output.txt || fail "no reason: $(cat output.txt)"
 
 for pattern in "$(sha256sum <"$tar" | cut -d' ' -f1)" "$digest" pkg:pypi/torch@ tests/rules/fake_trainer.cc \
   tests/rules/valid.jsonnet tests/rules/sizes.libsonnet tools/bundle/bundle.h titan/base/sha256.cc \
-  tests/rules/words.txt tests/rules/fake_library.cc; do
+  tests/rules/words.txt tests/rules/schedule.csv tests/rules/fake_library.cc; do
   grep -qF "$pattern" "$provenance" || fail "the provenance lacks $pattern"
 done
 exit $failed

@@ -51,4 +51,30 @@ fi
 "$config" resolve --json "$out/large.json" --source_name $rules/too_large.jsonnet --out "$out/large.binpb" || failed=1
 refuses "an experiment that does not fit" "GiB" -- "$plan" --name too_large --experiment "$out/large.binpb" \
   --text "$out/plan.txt" --json "$out/plan.json" --html "$out/plan.html"
+
+# A pipeline schedule from a file.
+"$evaluate" "$out/valid.json" $rules/valid.jsonnet $rules/valid.jsonnet $rules/sizes.libsonnet || failed=1
+"$config" resolve --json "$out/valid.json" --source_name $rules/valid.jsonnet --out "$out/valid.binpb" || failed=1
+plan_with() {
+  "$plan" --name valid --experiment "$out/valid.binpb" "$@" --text "$out/valid.txt"
+  echo "exit code $?"
+}
+for file in schedule deadlock; do
+  plan_with --file "schedule.csv=$rules/$file.csv" >"$out/$file.log" 2>&1
+done
+grep -qx "exit code 0" "$out/schedule.log" || { cat "$out/schedule.log"; failed=1; }
+cut -d, -f2- $rules/schedule.csv >"$out/incomplete.csv"
+plan_with --file "schedule.csv=$out/incomplete.csv" >"$out/incomplete.log" 2>&1
+plan_with --file "other.csv=$rules/schedule.csv" >"$out/unnamed.log" 2>&1
+# says LOG TEXT: the plan was refused with exit code 2, and TEXT.
+says() {
+  if ! grep -qx "exit code 2" "$out/$1.log" || ! grep -qF -- "$2" "$out/$1.log"; then
+    echo "FAILED: $1: expected '$2' and exit code 2 in:"
+    cat "$out/$1.log"
+    failed=1
+  fi
+}
+says deadlock "rank 0, action 2 (0B0) waits for rank 1, action 4 (1B0)"
+says incomplete "the forward 0F0 is missing on rank 0"
+says unnamed "parallelism.pipeline_parallel_schedule_csv: schedule.csv is not among the files of this experiment"
 exit $failed

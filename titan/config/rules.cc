@@ -378,7 +378,8 @@ void CheckpointSwitches(const Experiment& experiment, ConfigErrors& errors) {
   if (checkpoint.enable() && checkpoint.load_only() && checkpoint.enable_first_step_checkpoint()) {
     errors.Add("checkpoint.enable_first_step_checkpoint", "contradicts checkpoint.load_only, which saves nothing");
   }
-  if (checkpoint.enable()) return;
+  // A seed checkpoint is written in any case, by the values of initial_load_path if that is set.
+  if (checkpoint.enable() || checkpoint.create_seed_checkpoint()) return;
   const std::pair<std::string_view, bool> switches[] = {
       {"initial_load_path", !checkpoint.initial_load_path().empty()},
       {"load_only", checkpoint.load_only()},
@@ -452,7 +453,8 @@ const std::vector<Rule>& CrossFieldRules() {
        "checkpoint.initial_load_in_hf_quantized",
        &InitialLoad},
       {"checkpoint_switches",
-       "checkpoint.enable checkpoint.initial_load_path checkpoint.load_only checkpoint.load_step "
+       "checkpoint.enable checkpoint.create_seed_checkpoint checkpoint.initial_load_path checkpoint.load_only "
+       "checkpoint.load_step "
        "checkpoint.enable_first_step_checkpoint checkpoint.last_save_in_hf checkpoint.last_save_model_only",
        &CheckpointSwitches},
       {"validation_has_sources", "validation.enable validation.sources", &ValidationHasSources},

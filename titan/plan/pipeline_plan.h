@@ -1,7 +1,6 @@
 // The pipeline that a configuration asks for: which stages, and who runs them when.
 //
-//   TITAN_ASSIGN_OR_RETURN(const PipelinePlan pipeline,
-//                          PlanPipeline(experiment.parallelism(), spec, microbatches, /*csv=*/""));
+//   TITAN_ASSIGN_OR_RETURN(const PipelinePlan pipeline, PlanPipeline(experiment, spec, /*csv=*/""));
 //   pipeline.schedule.actions[pp_rank];  // what this rank runs
 //   pipeline.stages[3];                  // the blocks of stage 3, on pipeline.schedule.rank_of_stage[3]
 
@@ -19,7 +18,7 @@
 
 // The generated header is expensive.
 namespace titan::config {
-class Parallelism;
+class Experiment;
 enum Parallelism_PipelineSchedule : int;  // config::Parallelism::PipelineSchedule
 }  // namespace titan::config
 
@@ -32,11 +31,12 @@ struct PipelinePlan {
 
 PipelineScheduleKind PipelineScheduleKindOf(config::Parallelism_PipelineSchedule schedule);
 
-// `csv` is the content of the file that pipeline_parallel_schedule_csv names, "" when it names none; it goes before
-// pipeline_parallel_schedule, which then only says how many stages a rank has if nothing else does. InvalidArgument
-// from SplitStages, MakePipelineSchedule, ParsePipelineScheduleCsv, or CheckPipelineSchedule of the file.
-absl::StatusOr<PipelinePlan> PlanPipeline(const config::Parallelism& parallelism, const ModelSpec& spec,
-                                          int64_t microbatches, std::string_view csv);
+// `experiment` passed the strict reader, and has a pipeline_parallel_degree above 1. `csv` is the content of the file
+// that its pipeline_parallel_schedule_csv names; that goes before pipeline_parallel_schedule, which then only says how
+// many stages a rank has if nothing else does. InvalidArgument from SplitStages, MakePipelineSchedule,
+// ParsePipelineScheduleCsv, or CheckPipelineSchedule of the file.
+absl::StatusOr<PipelinePlan> PlanPipeline(const config::Experiment& experiment, const ModelSpec& spec,
+                                          std::string_view csv);
 
 }  // namespace titan
 

@@ -156,13 +156,11 @@ void AddStates(const plan::Bytes& bytes, plan::Bytes& sum) {
 }
 
 // The rank of the pipeline that has each block.
-absl::StatusOr<std::vector<int64_t>> PipelineRanks(const config::Experiment& experiment, const ModelSpec& spec) {
+absl::StatusOr<std::vector<int64_t>> PipelineRanks(const config::Experiment& experiment, const ModelSpec& spec,
+                                                   std::string_view schedule_csv) {
   std::vector<int64_t> ranks(spec.blocks.size(), 0);
   if (experiment.parallelism().pipeline_parallel_degree() == 1) return ranks;
-  const int64_t microbatches =
-      experiment.training().local_batch_size() / experiment.parallelism().pipeline_parallel_microbatch_size();
-  TITAN_ASSIGN_OR_RETURN(const PipelinePlan pipeline,
-                         PlanPipeline(experiment.parallelism(), spec, microbatches, /*csv=*/""));
+  TITAN_ASSIGN_OR_RETURN(const PipelinePlan pipeline, PlanPipeline(experiment, spec, schedule_csv));
   for (size_t stage = 0; stage < pipeline.stages.size(); ++stage) {
     std::fill(ranks.begin() + pipeline.stages[stage].begin, ranks.begin() + pipeline.stages[stage].end,
               pipeline.schedule.rank_of_stage[stage]);
@@ -237,7 +235,8 @@ std::vector<std::string> Notes(const plan::Plan& plan) {
 
 }  // namespace
 
-absl::StatusOr<plan::Plan> BuildPlan(const config::Experiment& experiment, std::string_view name) {
+absl::StatusOr<plan::Plan> BuildPlan(const config::Experiment& experiment, std::string_view name,
+                                     std::string_view pipeline_schedule_csv) {
   TITAN_ASSIGN_OR_RETURN(const ModelSpec spec, BuildModelSpec(experiment.model()));
   const config::Training& training = experiment.training();
   Reasons reasons;
@@ -264,7 +263,8 @@ absl::StatusOr<plan::Plan> BuildPlan(const config::Experiment& experiment, std::
   plan.mutable_memory()->set_state_dtype(NameOfDtype(training.dtype()));
   plan.mutable_memory()->set_compute_dtype(NameOfDtype(training.mixed_precision_param()));
   const absl::Status planned = [&]() -> absl::Status {
-    TITAN_ASSIGN_OR_RETURN(const std::vector<int64_t> pipeline_ranks, PipelineRanks(experiment, spec));
+    TITAN_ASSIGN_OR_RETURN(const std::vector<int64_t> pipeline_ranks,
+                           PipelineRanks(experiment, spec, pipeline_schedule_csv));
     return PlanBlocks(spec, pipeline_ranks, SizesOf(experiment, plan.mesh()), plan);
   }();
   if (planned.ok()) {

@@ -20,8 +20,11 @@ class Experiment;
 namespace titan {
 
 // `experiment` passed the strict reader. InvalidArgument holds every reason why it cannot run on its cluster, one per
-// line, each with field, value and what to do: mesh and batch that do not divide, memory that does not suffice.
-absl::StatusOr<plan::Plan> BuildPlan(const config::Experiment& experiment, std::string_view name);
+// line, each with field, value and what to do: mesh and batch that do not divide, memory that does not suffice, a
+// pipeline schedule that cannot run. `pipeline_schedule_csv`: what the file in
+// parallelism.pipeline_parallel_schedule_csv holds, if there is one.
+absl::StatusOr<plan::Plan> BuildPlan(const config::Experiment& experiment, std::string_view name,
+                                     std::string_view pipeline_schedule_csv = "");
 
 // The same bytes for equal plans, in every build.
 std::string CanonicalBytes(const plan::Plan& plan);

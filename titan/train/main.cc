@@ -22,15 +22,14 @@
 #include "titan/train/flags.h"
 #include "titan/train/run.h"
 #include "titan/train/run_inputs.h"
+#include "titan/train/seed_checkpoint.h"
 #include "tools/bundle/bundle.h"
 
 namespace titan {
 namespace {
 
 // How many processes a run on this machine has.
-absl::StatusOr<int64_t> NumLocalRanks(const TrainerFlags& flags) {
-  TITAN_ASSIGN_OR_RETURN(const config::Experiment experiment, ReadBundleExperiment(flags));
-  const config::Cluster& cluster = experiment.cluster();
+absl::StatusOr<int64_t> NumLocalRanks(const config::Cluster& cluster) {
   if (cluster.num_nodes() == 1) return cluster.devices_per_node();
   return absl::InvalidArgumentError(
       absl::StrCat("the experiment is for ", cluster.num_nodes(), " machines (cluster.num_nodes). Start it there with ",
@@ -74,8 +73,10 @@ absl::Status Start(const TrainerFlags& flags, std::vector<std::string> command) 
   const bool is_rank = flags.identity.port != 0;
   if (is_rank) Introduce(flags.identity);
   if (is_supervised) command.resize(flags.identity.supervised_words);
+  TITAN_ASSIGN_OR_RETURN(const config::Experiment experiment, ReadBundleExperiment(flags));
+  if (experiment.checkpoint().create_seed_checkpoint()) return CreateSeedCheckpoint(flags, experiment);
   if (is_rank || flags.dry_run) return RunTrainer(flags, command);
-  TITAN_ASSIGN_OR_RETURN(const int64_t num_ranks, NumLocalRanks(flags));
+  TITAN_ASSIGN_OR_RETURN(const int64_t num_ranks, NumLocalRanks(experiment.cluster()));
   return num_ranks == 1 ? RunTrainer(flags, command) : SuperviseRanks(flags, command, num_ranks);
 }
 

@@ -70,7 +70,7 @@ class Run {
   absl::Status CreateTrainer();
   absl::Status OpenSinks();
   absl::Status Loop();
-  absl::Status LogStep(const StepResult& result, double data_seconds);
+  absl::Status LogStep(const StepResult& result, const Traffic& traffic, double data_seconds);
   absl::Status SaveIfDue(bool stopping);
   absl::Status Finish(const absl::Status& ending);
   // Whether this process writes the run directory and talks to the user.
@@ -97,6 +97,8 @@ absl::Status Run::Execute() {
   if (is_first()) TITAN_RETURN_IF_ERROR(PrepareDirectory());
   absl::Status status = [&]() -> absl::Status {
     TITAN_RETURN_IF_ERROR(CreateTrainer());
+    // Who reads a checkpoint is slower here than there.
+    if (world_ != nullptr) TITAN_RETURN_IF_ERROR(world_->Meet(kCheckpointTimeLimit));
     if (is_first()) TITAN_RETURN_IF_ERROR(OpenSinks());
     return Loop();
   }();
@@ -126,9 +128,14 @@ absl::Status Run::CreateTrainer() {
   config::Experiment of_all_ranks = experiment_;
   of_all_ranks.mutable_training()->set_global_batch_size(inputs_.rows_per_step);
   TITAN_ASSIGN_OR_RETURN(loader_, Loader::Create(of_all_ranks, inputs_.files));
-  TrainerOptions options{.device = device_, .groups = world_ == nullptr ? nullptr : &world_->groups()};
-  const bool resumes = !inputs_.directory.checkpoint.empty();
-  const std::string initial_path = experiment_.checkpoint().initial_load_path();
+  TrainerOptions options{.device = device_,
+                         .groups = world_ == nullptr ? nullptr : &world_->groups(),
+                         .pipeline_schedule_csv = inputs_.pipeline_schedule_csv};
+  // A seed checkpoint only says where the parameters start.
+  const bool has_seed = !inputs_.directory.checkpoint.empty() && inputs_.directory.checkpoint_step == 0;
+  const bool resumes = !inputs_.directory.checkpoint.empty() && !has_seed;
+  const std::string initial_path =
+      has_seed ? inputs_.directory.checkpoint : experiment_.checkpoint().initial_load_path();
   if (!resumes && !initial_path.empty()) {
     TITAN_ASSIGN_OR_RETURN(options.initial_value, InitialValuesFrom(initial_path, experiment_));
     if (is_first()) console_.Note(absl::StrCat("parameters start from ", initial_path));
@@ -189,9 +196,10 @@ absl::Status Run::Loop() {
     TITAN_RETURN_IF_ERROR(batch.status());
     const double data_seconds = SecondsSince(step_end_);
     profiler_.BeginStep(trainer_->step() + 1);
+    const Traffic before = trainer_->traffic();
     TITAN_ASSIGN_OR_RETURN(const StepResult result, trainer_->Step(*batch, /*wants_to_stop=*/stop_signal != 0));
     TITAN_RETURN_IF_ERROR(profiler_.EndStep(result.step));
-    if (is_first()) TITAN_RETURN_IF_ERROR(LogStep(result, data_seconds));
+    if (is_first()) TITAN_RETURN_IF_ERROR(LogStep(result, Since(before, trainer_->traffic()), data_seconds));
     TITAN_RETURN_IF_ERROR(SaveIfDue(result.someone_wants_to_stop));
     if (result.someone_wants_to_stop) {
       const std::string cause =
@@ -203,7 +211,7 @@ absl::Status Run::Loop() {
   return SaveIfDue(/*stopping=*/true);
 }
 
-absl::Status Run::LogStep(const StepResult& result, double data_seconds) {
+absl::Status Run::LogStep(const StepResult& result, const Traffic& traffic, double data_seconds) {
   const auto now = Clock::now();
   StepMetrics metrics;
   metrics.step = result.step;
@@ -221,6 +229,7 @@ absl::Status Run::LogStep(const StepResult& result, double data_seconds) {
   metrics.tflops = flops / 1e12;
   metrics.mfu = peak_flops > 0 ? flops / peak_flops : 0;
   metrics.memory_bytes = PeakMemoryBytes(device_);
+  metrics.bytes_sent = BytesByAxis(traffic);
   step_end_ = now;
   record_.session.last_step = result.step;
   record_.session.final_loss = result.loss;
@@ -238,7 +247,7 @@ absl::Status Run::SaveIfDue(bool stopping) {
   saved_step_ = step;
   if (!is_first()) {
     trainer_->State();  // gives this rank's part to the first
-    return world_->Meet();
+    return world_->Meet(kCheckpointTimeLimit);
   }
   // What the checkpoint's step has logged must not be lost when the checkpoint is not.
   for (const std::unique_ptr<MetricsSink>& sink : sinks_) TITAN_RETURN_IF_ERROR(sink->Flush());
@@ -247,7 +256,7 @@ absl::Status Run::SaveIfDue(bool stopping) {
                          SaveProgress(Path(config.folder()), experiment_, *trainer_, *loader_, tokens_seen_));
   TITAN_RETURN_IF_ERROR(PruneCheckpoints(Path(config.folder()), config.keep_latest_k()));
   console_.Note(absl::StrCat("checkpoint ", path, " in ", FormatDuration(SecondsSince(start))));
-  return world_ == nullptr ? absl::OkStatus() : world_->Meet();
+  return world_ == nullptr ? absl::OkStatus() : world_->Meet(kCheckpointTimeLimit);
 }
 
 // Puts everything on disk and says how it went, whatever happened before.

@@ -26,14 +26,6 @@ const std::vector<std::string>& OutputNames() {
   return *names;
 }
 
-bool HoldsARun(const std::string& out, const std::string& checkpoint_folder) {
-  if (fs::exists(checkpoint_folder)) return true;
-  for (const std::string& name : OutputNames()) {
-    if (fs::exists(out + "/" + name)) return true;
-  }
-  return false;
-}
-
 // The checkpoint that config.load_step asks for: the newest, or one step's. NotFound if there is none.
 absl::StatusOr<StoredStep> FindCheckpoint(const std::string& folder, const config::Checkpoint& config) {
   if (config.load_step() < 0) return FindLatest(folder);
@@ -55,6 +47,14 @@ bool IsSameRun(const std::string& out, const std::string& run_id) {
 std::string DefaultOutDirectory(const std::string& name) {
   const std::string time = absl::FormatTime("%Y-%m-%dT%H-%M-%SZ", absl::Now(), absl::UTCTimeZone());
   return UserPath(absl::StrCat("outputs/", name, "/", time));
+}
+
+bool HoldsARun(const std::string& out, const std::string& checkpoint_folder) {
+  if (fs::exists(checkpoint_folder)) return true;
+  for (const std::string& name : OutputNames()) {
+    if (fs::exists(out + "/" + name)) return true;
+  }
+  return false;
 }
 
 absl::StatusOr<RunDirectory> PlanRunDirectory(const std::string& out, Resume resume, const config::Checkpoint& config,

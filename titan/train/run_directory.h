@@ -27,6 +27,9 @@ struct RunDirectory {
 // outputs/<name>/<UTC time> below the directory where the user is.
 std::string DefaultOutDirectory(const std::string& name);
 
+// Whether `out` has the output of a run, or checkpoints in `checkpoint_folder`.
+bool HoldsARun(const std::string& out, const std::string& checkpoint_folder);
+
 // Decides what a run in `out` starts from; changes nothing. InvalidArgument says what to do when `out` holds a run that
 // this one would not continue. A session that checkpoints but was killed before its first checkpoint is begun again
 // when its run id is `run_id`.

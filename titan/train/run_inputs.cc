@@ -1,5 +1,6 @@
 #include "titan/train/run_inputs.h"
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "nlohmann/json.hpp"
 #include "titan/base/file.h"
@@ -10,6 +11,7 @@
 #include "titan/config/reader.h"
 #include "titan/plan/mesh.h"
 #include "titan/plan/model_spec.h"
+#include "titan/plan/pipeline_plan.h"
 #include "titan/train/device.h"
 #include "titan/train/trainer.h"
 #include "tools/bundle/bundle.h"
@@ -17,16 +19,6 @@
 
 namespace titan {
 namespace {
-
-// The plan carries the experiment's name, which is not part of its configuration.
-absl::StatusOr<std::string> ReadName(const std::string& bundle) {
-  TITAN_ASSIGN_OR_RETURN(const std::string text, ReadFile(bundle + "/plan.json"));
-  const auto plan = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!plan.is_object() || plan.count("name") == 0 || !plan["name"].is_string()) {
-    return absl::InvalidArgumentError(absl::StrCat(bundle, "/plan.json has no name; build the bundle again"));
-  }
-  return plan["name"].get<std::string>();
-}
 
 // --nproc N means N processes on this machine, whatever the experiment says.
 std::vector<std::string> Overrides(const TrainerFlags& flags) {
@@ -44,9 +36,32 @@ absl::Status CheckWorldSize(const config::Cluster& cluster, int64_t world_size) 
                                                  world_size, world_size == 1 ? " was" : " were", " started"));
 }
 
+// A file of the bundle by its name, any other one by its absolute path.
+absl::StatusOr<std::string> ReadScheduleCsv(const std::string& bundle, const Manifest& manifest,
+                                            const config::Parallelism& parallelism) {
+  const std::string& name = parallelism.pipeline_parallel_schedule_csv();
+  if (name.empty()) return "";
+  absl::StatusOr<std::string> csv =
+      absl::StartsWith(name, "/") ? ReadFile(name) : ReadBundleFile(bundle, manifest, "files/" + name);
+  if (csv.ok()) return csv;
+  return absl::InvalidArgumentError(absl::StrCat(
+      "parallelism.pipeline_parallel_schedule_csv: ", csv.status().message(),
+      ". It takes the name of a file in `files` of the titan_experiment, or the absolute path of any other file"));
+}
+
 }  // namespace
 
 int64_t RunInputs::tokens_per_step() const { return rows_per_step * experiment->training().seq_len(); }
+
+// The plan carries the experiment's name, which is not part of its configuration.
+absl::StatusOr<std::string> ReadBundleName(const std::string& bundle) {
+  TITAN_ASSIGN_OR_RETURN(const std::string text, ReadFile(bundle + "/plan.json"));
+  const auto plan = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!plan.is_object() || plan.count("name") == 0 || !plan["name"].is_string()) {
+    return absl::InvalidArgumentError(absl::StrCat(bundle, "/plan.json has no name; build the bundle again"));
+  }
+  return plan["name"].get<std::string>();
+}
 
 absl::StatusOr<config::Experiment> ReadBundleExperiment(const TrainerFlags& flags) {
   TITAN_ASSIGN_OR_RETURN(const std::string json, ReadFile(flags.bundle + "/experiment.json"));
@@ -62,11 +77,15 @@ absl::StatusOr<RunInputs> ReadRunInputs(const TrainerFlags& flags) {
                          Mesh::Create(experiment.parallelism(),
                                       experiment.cluster().num_nodes() * experiment.cluster().devices_per_node()));
   inputs.layout = mesh.Describe();
-  TITAN_ASSIGN_OR_RETURN(inputs.name, ReadName(flags.bundle));
+  TITAN_ASSIGN_OR_RETURN(inputs.name, ReadBundleName(flags.bundle));
   const bool is_rank = flags.identity.port != 0;
   TITAN_ASSIGN_OR_RETURN(inputs.files, ReadDataFiles(flags.bundle, is_rank ? 0 : kMaxHashedBytes));
   inputs.run_id = manifest.digest;
-  if (!Overrides(flags).empty()) inputs.run_id = Sha256Hex(manifest.digest + CanonicalBytes(experiment));
+  TITAN_ASSIGN_OR_RETURN(inputs.pipeline_schedule_csv,
+                         ReadScheduleCsv(flags.bundle, manifest, experiment.parallelism()));
+  if (!Overrides(flags).empty()) {
+    inputs.run_id = Sha256Hex(manifest.digest + CanonicalBytes(experiment) + inputs.pipeline_schedule_csv);
+  }
   // The other ranks hear from the first.
   if (flags.identity.rank == 0) {
     TITAN_ASSIGN_OR_RETURN(inputs.directory,
@@ -75,6 +94,9 @@ absl::StatusOr<RunInputs> ReadRunInputs(const TrainerFlags& flags) {
   }
 
   TITAN_ASSIGN_OR_RETURN(const ModelSpec spec, BuildModelSpec(experiment.model()));
+  if (mesh.size(MeshAxis::kPp) > 1) {
+    TITAN_RETURN_IF_ERROR(PlanPipeline(experiment, spec, inputs.pipeline_schedule_csv).status());
+  }
   const config::Training& training = experiment.training();
   inputs.num_parameters = spec.num_parameters();
   inputs.flops_per_token = FlopsPerToken(experiment.model(), spec, training.seq_len());

@@ -17,10 +17,13 @@
 namespace titan {
 
 struct RunInputs {
-  std::string name;    // of the experiment: "llama3/debug"
-  std::string run_id;  // the bundle's digest; with overrides, a digest of that and of the resolved experiment
+  std::string name;  // of the experiment: "llama3/debug"
+  // The bundle's digest; with overrides, a digest of that, of the resolved experiment, and of the schedule that it
+  // names.
+  std::string run_id;
   std::shared_ptr<const config::Experiment> experiment;
   DataFiles files;
+  std::string pipeline_schedule_csv;  // what the file in parallelism.pipeline_parallel_schedule_csv holds
   RunDirectory directory;
   int64_t num_parameters = 0;
   double flops_per_token = 0;
@@ -29,6 +32,9 @@ struct RunInputs {
   int64_t rounds_per_step = 0;  // of gradient accumulation
   int64_t tokens_per_step() const;
 };
+
+// What the experiment of a bundle is called: "llama3/debug".
+absl::StatusOr<std::string> ReadBundleName(const std::string& bundle);
 
 // The experiment of a bundle with the overrides of the flags, --nproc among them. InvalidArgument holds all that is
 // wrong with it.

@@ -77,16 +77,6 @@ absl::StatusOr<std::vector<bool>> RecomputedBlocks(const config::ActivationCheck
   return recompute;
 }
 
-// Microbatches of one round of a pipeline.
-absl::StatusOr<int64_t> MicrobatchesOf(const config::Experiment& experiment) {
-  const int64_t rows = experiment.training().local_batch_size();
-  const int64_t size = experiment.parallelism().pipeline_parallel_microbatch_size();
-  if (rows % size == 0) return rows / size;
-  return absl::InvalidArgumentError(absl::StrCat("training.local_batch_size: ", rows,
-                                                 " is not divisible by parallelism.pipeline_parallel_microbatch_size (",
-                                                 size, "); change one of them"));
-}
-
 // A copy, (rows, seq_len) int64 on `device`. That to a GPU is from pinned memory and is not waited for.
 at::Tensor Upload(const std::vector<int64_t>& values, int64_t seq_len, at::Device device) {
   // from_blob takes a pointer that it may write through; nobody writes to a batch.
@@ -221,10 +211,8 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const config::Experimen
   };
   PipelinePlan plan;
   if (mesh.size(MeshAxis::kPp) > 1) {
-    TITAN_ASSIGN_OR_RETURN(const int64_t microbatches, MicrobatchesOf(experiment));
     trainer->settings_->microbatch_rows = experiment.parallelism().pipeline_parallel_microbatch_size();
-    TITAN_ASSIGN_OR_RETURN(plan,
-                           PlanPipeline(experiment.parallelism(), spec, microbatches, options.pipeline_schedule_csv));
+    TITAN_ASSIGN_OR_RETURN(plan, PlanPipeline(experiment, spec, options.pipeline_schedule_csv));
     parameters.owned_blocks =
         Pipeline::OwnedBlocks(plan, trainer->groups_->coordinate(MeshAxis::kPp), spec.blocks.size());
   }
@@ -425,14 +413,25 @@ std::vector<std::pair<std::string, at::Tensor>> Trainer::State() const {
   return state;
 }
 
-// Sends the tensors of the other stages of the pipeline to rank 0. They are there on the first rank of each stage, and
-// those are the members of one pp group.
+Traffic Trainer::traffic() const {
+  Traffic traffic = groups_->traffic();
+  if (pipeline_ != nullptr) pipeline_->AddTraffic(traffic.at("pp"));
+  return traffic;
+}
+
+// Sends the tensors of the other stages of the pipeline to rank 0, one stage after the other; those whose turn has not
+// come wait at a barrier, which may take long. The tensors are there on the first rank of each stage, and those are the
+// members of one pp group.
 void Trainer::CollectFromStages(NamedTensors& state) const {
   Communicator& pp = groups_->pp();
   if (pp.ranks().front() != 0) return;
   if (pp.rank() != 0) {
-    for (const auto& [name, value] : state) {
-      pp.Exchange({{.tensor = value.to(settings_->device), .peer = 0}}, {}).Wait();
+    for (int64_t turn = 1; turn < pp.size(); ++turn) {
+      pp.Barrier(kCheckpointTimeLimit);
+      if (turn != pp.rank()) continue;
+      for (const auto& [name, value] : state) {
+        pp.Exchange({{.tensor = value.to(settings_->device), .peer = 0}}, {}).Wait();
+      }
     }
     state.clear();
     return;
@@ -440,6 +439,7 @@ void Trainer::CollectFromStages(NamedTensors& state) const {
   // In the order in which each stage has them.
   std::map<std::string, at::Tensor> all(state.begin(), state.end());
   for (int64_t peer = 1; peer < pp.size(); ++peer) {
+    pp.Barrier(kCheckpointTimeLimit);
     const std::vector<bool> owned = pipeline_->OwnedBlocks(peer);
     for (const auto& [prefix, units] : StateUnits()) {
       for (size_t i = 0; i < owned.size(); ++i) {

@@ -13,6 +13,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -34,6 +35,10 @@ class Training;
 }
 
 namespace titan {
+
+// How long ranks wait for the one that collects and writes a checkpoint, or for those that still read one. A rank that
+// dies is noticed at once all the same.
+inline constexpr std::chrono::hours kCheckpointTimeLimit{1};
 
 struct TrainerOptions {
   at::Device device = at::kCPU;
@@ -91,6 +96,10 @@ class Trainer {
   absl::StatusOr<Gradients> ComputeGradients(const Batch& batch, bool wants_to_stop = false);
   // Clips and applies the gradients of the last ComputeGradients, and counts the step.
   absl::Status Update(const Gradients& gradients);
+
+  // What this rank has sent so far, messages between stages of a pipeline among "pp". What a step sends is the
+  // difference before and after it: State() sends, too.
+  Traffic traffic() const;
 
   const Model& model() const { return *model_; }
   const Parameters& parameters() const { return *parameters_; }

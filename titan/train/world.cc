@@ -77,9 +77,9 @@ absl::Status World::Agree(const absl::Status& mine) const {
   return absl::InvalidArgumentError(absl::StrCat("rank ", bad, " cannot start, and says why"));
 }
 
-absl::Status World::Meet() const {
+absl::Status World::Meet(std::optional<std::chrono::seconds> limit) const {
   return CatchTorchErrors("waiting for the other processes", [&] {
-    groups_->world().Barrier();
+    groups_->world().Barrier(limit);
     return absl::OkStatus();
   });
 }

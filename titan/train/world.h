@@ -8,7 +8,9 @@
 
 #include <c10/core/Device.h>
 
+#include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -39,8 +41,8 @@ class World {
   absl::StatusOr<std::string> FromFirst(const std::string& text) const;
   // Ok if all processes pass ok. Else the error that this one passes, or one that names the first that passes one.
   absl::Status Agree(const absl::Status& mine) const;
-  // Returns when all are here.
-  absl::Status Meet() const;
+  // Returns when all are here; after `limit`, if given, instead of the experiment's, the rest is lost.
+  absl::Status Meet(std::optional<std::chrono::seconds> limit = std::nullopt) const;
   // Tells the others that this process ends because of `reason`.
   void Abort(const std::string& reason) const { transport_->Abort(reason); }
 

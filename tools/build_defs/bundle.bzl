@@ -1,6 +1,6 @@
 """Rules that make an experiment's bundle: what `bazel run` starts, the archive, the digest. See //tools/bundle."""
 
-load("//tools/build_defs:experiment.bzl", "ConfigInfo", "PlanInfo", "runfiles_path", "write_script")
+load("//tools/build_defs:experiment.bzl", "ConfigInfo", "PlanInfo", "named_files", "runfiles_path", "write_script")
 load("//tools/build_defs:provenance.bzl", "SourcesInfo", "build_definition", "sources_aspect")
 
 BundleInfo = provider(fields = {
@@ -53,6 +53,7 @@ def _entries(ctx):
     }
     if ctx.file.tokenizer:
         entries["data/tokenizer.json"] = ctx.file.tokenizer
+    entries.update({"files/" + name: file for name, file in named_files(ctx.files.files).items()})
     for target, corpus in ctx.attr.corpora.items():
         entries.update(_corpus_files(corpus, target[DefaultInfo].files.to_list()))
     return entries
@@ -141,6 +142,7 @@ bundle_files = rule(
     attrs = {
         "config": attr.label(providers = [ConfigInfo], mandatory = True),
         "corpora": attr.label_keyed_string_dict(allow_files = True, aspects = [sources_aspect]),
+        "files": attr.label_list(allow_files = True),
         "plan": attr.label(providers = [PlanInfo], mandatory = True),
         "stripped_trainer": attr.label(allow_single_file = True, mandatory = True),
         "tokenizer": attr.label(allow_single_file = True),

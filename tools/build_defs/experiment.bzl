@@ -119,6 +119,13 @@ def run_name(label, suffix):
     package = label.package[len("experiments/"):] if label.package.startswith("experiments/") else label.package
     return "%s/%s" % (package, label.name[:-len(suffix)])
 
+def named_files(files):
+    """The files that a configuration may name, by the name that it knows them by: their file name."""
+    named = {file.basename: file for file in files}
+    if len(named) != len(files):
+        fail("two of the experiment's files have the same name: %s" % ", ".join([file.short_path for file in files]))
+    return named
+
 def _experiment_plan_impl(ctx):
     config = ctx.attr.config[ConfigInfo]
     outputs = {
@@ -128,12 +135,14 @@ def _experiment_plan_impl(ctx):
     args = ctx.actions.args()
     args.add("--name", run_name(ctx.label, ".plan"))
     args.add("--experiment", config.proto)
+    for name, file in named_files(ctx.files.files).items():
+        args.add("--file", file, format = name + "=%s")
     for kind, output in outputs.items():
         args.add("--" + kind, output)
     ctx.actions.run(
         executable = ctx.executable._tool,
         arguments = [args],
-        inputs = [config.proto],
+        inputs = [config.proto] + ctx.files.files,
         outputs = outputs.values(),
         mnemonic = "ExperimentPlan",
         progress_message = "Planning %s" % ctx.label,
@@ -153,6 +162,7 @@ experiment_plan = rule(
     doc = "What a run will need. The build fails if the experiment does not fit its cluster; `bazel run` prints the plan.",
     attrs = {
         "config": attr.label(providers = [ConfigInfo], mandatory = True),
+        "files": attr.label_list(allow_files = True, doc = "That the configuration may name."),
         "_tool": attr.label(default = "//tools:plan", executable = True, cfg = "target"),
     },
     executable = True,

@@ -25,6 +25,7 @@ def titan_experiment(
         deps = [],
         tokenizer = None,
         corpora = {},
+        files = [],
         convergence = None,
         tags = [],
         visibility = None,
@@ -38,6 +39,7 @@ def titan_experiment(
       deps: jsonnet_library targets with every file that it imports.
       tokenizer: a tokenizer.json. None if every source holds tokens already.
       corpora: corpus name, as in data.sources, to a target with its files. The reader sees them sorted by path.
+      files: other files that the configuration names, such as a pipeline schedule; it knows them by their file names.
       convergence: what convergence() returns.
       tags: of every target.
       visibility: of every target.
@@ -61,7 +63,7 @@ def titan_experiment(
         **common
     )
     experiment_check(name = name + ".check", config = name + ".config", size = "small", **common)
-    experiment_plan(name = name + ".plan", config = name + ".config", **common)
+    experiment_plan(name = name + ".plan", config = name + ".config", files = files, **common)
     experiment_diff(name = name + ".diff", config = name + ".config", **common)
 
     if len({label: None for label in corpora.values()}) != len(corpora):
@@ -70,6 +72,7 @@ def titan_experiment(
         name = name + ".files",
         config = name + ".config",
         corpora = {label: corpus for corpus, label in corpora.items()},
+        files = files,
         plan = name + ".plan",
         stripped_trainer = trainer + ".stripped",
         tokenizer = tokenizer,

@@ -127,6 +127,16 @@ absl::StatusOr<Manifest> ReadManifest(const std::string& bundle) {
   return absl::InvalidArgumentError(absl::StrCat(bundle, "/", manifest.status().message()));
 }
 
+absl::StatusOr<std::string> ReadBundleFile(const std::string& bundle, const Manifest& manifest, std::string_view path) {
+  const auto entry = std::find_if(manifest.entries.begin(), manifest.entries.end(),
+                                  [&](const ManifestEntry& candidate) { return candidate.path == path; });
+  if (entry == manifest.entries.end()) return absl::NotFoundError(absl::StrCat("the bundle has no ", path));
+  const std::string file = absl::StrCat(bundle, "/", path);
+  TITAN_ASSIGN_OR_RETURN(std::string text, ReadFile(file));
+  if (Sha256Hex(text) == entry->sha256) return text;
+  return absl::DataLossError(absl::StrCat(file, " is not what the MANIFEST says: copy the bundle again"));
+}
+
 bool IsRuntimeLibrary(std::string_view path) { return absl::StartsWith(path, kLibraries); }
 
 absl::StatusOr<ManifestEntry> HashFile(const std::string& path, const std::string& file) {

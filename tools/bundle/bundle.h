@@ -40,6 +40,10 @@ absl::StatusOr<Manifest> ParseManifest(std::string_view text);
 // The MANIFEST of the bundle in a directory. NotFound if there is none.
 absl::StatusOr<Manifest> ReadManifest(const std::string& bundle);
 
+// What the file `path` of a bundle holds. NotFound if the manifest does not list it, DataLoss if it is not what the
+// manifest says.
+absl::StatusOr<std::string> ReadBundleFile(const std::string& bundle, const Manifest& manifest, std::string_view path);
+
 // Whether `path` is one of the libraries that a thin bundle leaves out.
 bool IsRuntimeLibrary(std::string_view path);
 

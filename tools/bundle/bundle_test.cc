@@ -49,6 +49,21 @@ TEST(Manifest, NamesTheDirectoryThatHasNone) {
   EXPECT_THAT(std::string(ReadManifest("/nowhere").status().message()), HasSubstr("/nowhere/MANIFEST"));
 }
 
+TEST(ReadBundleFile, GivesWhatTheManifestSaysOrNothing) {
+  const std::string bundle = NewDirectory("files");
+  for (const char* file : {"abc", "abd"}) ASSERT_TRUE(WriteFileAtomically(bundle + "/" + file, file).ok());
+  const Manifest manifest = {{{"abc", 3, kAbc}, {"abd", 3, kAbc}, {"lost", 3, kAbc}}, ""};
+  EXPECT_EQ(ReadBundleFile(bundle, manifest, "abc").value(), "abc");
+  const absl::Status damaged = ReadBundleFile(bundle, manifest, "abd").status();
+  EXPECT_EQ(damaged.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(damaged.message()), HasSubstr(bundle + "/abd is not what the MANIFEST says"));
+  EXPECT_EQ(ReadBundleFile(bundle, manifest, "lost").status().code(), absl::StatusCode::kNotFound);
+  // Nothing outside of the bundle, and nothing that came into it later.
+  for (const char* path : {"../files/abc", "MANIFEST", ""}) {
+    EXPECT_EQ(ReadBundleFile(bundle, manifest, path).status().code(), absl::StatusCode::kNotFound) << path;
+  }
+}
+
 TEST(VerifyRuntime, FullBundlesNeedNothing) {
   const std::string bundle = NewDirectory("full");
   NewDirectory("full/lib");

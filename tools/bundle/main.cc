@@ -51,11 +51,18 @@ absl::StatusOr<BundleFiles> SplitPairs(const std::vector<std::string>& pairs) {
   return files;
 }
 
-// Parses a build action's arguments: those that `flags` declares, all of which must be there, and PATH=FILE...
-absl::StatusOr<BundleFiles> ParseAction(FlagParser flags, const std::vector<std::string>& names,
-                                        const std::vector<std::string>& arguments) {
-  std::vector<std::string> expanded, pairs;
+// Parses a build action's arguments: a text for each of `required`, --source as often as it comes, and PATH=FILE...
+absl::StatusOr<BundleFiles> ParseAction(const std::vector<std::string>& arguments,
+                                        const std::vector<std::pair<std::string, std::string*>>& required,
+                                        std::vector<std::string>* sources = nullptr) {
+  std::vector<std::string> expanded, pairs, names;
   for (const std::string& argument : arguments) TITAN_RETURN_IF_ERROR(Expand(argument, expanded));
+  FlagParser flags;
+  for (const auto& [name, value] : required) {
+    flags.Text(name, value);
+    names.push_back(name);
+  }
+  if (sources != nullptr) flags.List("source", sources);
   flags.Positional(&pairs);
   flags.Require(names);
   TITAN_RETURN_IF_ERROR(flags.Parse(expanded));
@@ -73,9 +80,7 @@ absl::StatusOr<std::vector<ManifestEntry>> HashAll(const BundleFiles& files) {
 
 absl::Status Hash(const std::vector<std::string>& arguments) {
   std::string out;
-  FlagParser flags;
-  flags.Text("out", &out);
-  TITAN_ASSIGN_OR_RETURN(const BundleFiles files, ParseAction(std::move(flags), {"out"}, arguments));
+  TITAN_ASSIGN_OR_RETURN(const BundleFiles files, ParseAction(arguments, {{"out", &out}}));
   TITAN_ASSIGN_OR_RETURN(const std::vector<ManifestEntry> entries, HashAll(files));
   return WriteFileAtomically(out, FormatManifest(entries));
 }
@@ -83,18 +88,14 @@ absl::Status Hash(const std::vector<std::string>& arguments) {
 absl::Status Index(const std::vector<std::string>& arguments) {
   std::string experiment_file, hashed_file, manifest_file, digest_file, data_file, source_file;
   std::vector<std::string> source_pairs;
-  FlagParser flags;
-  flags.Text("experiment", &experiment_file);
-  flags.Text("hashed", &hashed_file);
-  flags.Text("manifest", &manifest_file);
-  flags.Text("digest", &digest_file);
-  flags.Text("data_manifest", &data_file);
-  flags.Text("source_list", &source_file);
-  flags.List("source", &source_pairs);
-  TITAN_ASSIGN_OR_RETURN(
-      const BundleFiles files,
-      ParseAction(std::move(flags), {"experiment", "hashed", "manifest", "digest", "data_manifest", "source_list"},
-                  arguments));
+  TITAN_ASSIGN_OR_RETURN(const BundleFiles files, ParseAction(arguments,
+                                                              {{"experiment", &experiment_file},
+                                                               {"hashed", &hashed_file},
+                                                               {"manifest", &manifest_file},
+                                                               {"digest", &digest_file},
+                                                               {"data_manifest", &data_file},
+                                                               {"source_list", &source_file}},
+                                                              &source_pairs));
   TITAN_ASSIGN_OR_RETURN(const BundleFiles source_files, SplitPairs(source_pairs));
 
   TITAN_ASSIGN_OR_RETURN(std::vector<ManifestEntry> entries, HashAll(files));
@@ -120,15 +121,11 @@ absl::Status Index(const std::vector<std::string>& arguments) {
 
 absl::Status Tar(const std::vector<std::string>& arguments) {
   std::string manifest, tar, provenance_file, definition_file, source_file;
-  FlagParser flags;
-  flags.Text("manifest", &manifest);
-  flags.Text("tar", &tar);
-  flags.Text("provenance", &provenance_file);
-  flags.Text("definition", &definition_file);
-  flags.Text("source_list", &source_file);
-  TITAN_ASSIGN_OR_RETURN(
-      const BundleFiles files,
-      ParseAction(std::move(flags), {"manifest", "tar", "provenance", "definition", "source_list"}, arguments));
+  TITAN_ASSIGN_OR_RETURN(const BundleFiles files, ParseAction(arguments, {{"manifest", &manifest},
+                                                                          {"tar", &tar},
+                                                                          {"provenance", &provenance_file},
+                                                                          {"definition", &definition_file},
+                                                                          {"source_list", &source_file}}));
 
   TITAN_ASSIGN_OR_RETURN(const std::string tar_sha256, WriteTar(manifest, files, tar));
   TITAN_ASSIGN_OR_RETURN(const ManifestEntry manifest_entry, HashFile("MANIFEST", manifest));
