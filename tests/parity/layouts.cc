@@ -129,7 +129,34 @@ std::vector<Layout> MakeLayouts() {
   };
 }
 
+std::vector<Layout> MakeBenchmarkLayouts() {
+  const std::string ulysses = "parallelism.context_parallel_rotate_method=ulysses";
+  return {
+      Make("one_process", {}),
+      Make("ddp8", {.dp_replicate = 8}),
+      Make("fsdp8", {.dp_shard = 8}),
+      Make("fsdp8_never_reshards", {.dp_shard = 8}, {"parallelism.fsdp_reshard_after_forward=never"}),
+      Make("hsdp2x4", {.dp_replicate = 2, .dp_shard = 4}),
+      Make("tp8", {.tp = 8}),
+      Make("cp8", {.cp = 8}),
+      Make("cp8_ulysses", {.cp = 8}, {ulysses}),
+      Make("fsdp2_tp4", {.dp_shard = 2, .tp = 4}),
+      Make("fsdp4_cp2", {.dp_shard = 4, .cp = 2}),
+      Make("pp4_fsdp2_1f1b", {.pp = 4, .dp_shard = 2}, Schedule("1F1B")),
+      Make("pp4_fsdp2_zbv", {.pp = 4, .dp_shard = 2}, Schedule("ZBVZeroBubble")),
+      Make("fsdp2_cp2_tp2", {.dp_shard = 2, .cp = 2, .tp = 2}),
+      Make("pp2_fsdp2_tp2", {.pp = 2, .dp_shard = 2, .tp = 2}),
+      Make("pp2_fsdp2_cp2", {.pp = 2, .dp_shard = 2, .cp = 2}),
+      Make("fsdp8_recomputation", {.dp_shard = 8}, {"activation_checkpoint.mode=full"}),
+  };
+}
+
 }  // namespace
+
+const std::vector<Layout>& BenchmarkLayouts() {
+  static const auto* const layouts = new std::vector<Layout>(MakeBenchmarkLayouts());
+  return *layouts;
+}
 
 const std::vector<Layout>& Layouts() {
   static const auto* const layouts = new std::vector<Layout>(MakeLayouts());

@@ -1,4 +1,4 @@
-// The layouts that are compared with one process.
+// The layouts that are compared with one process, and those that are measured.
 
 #ifndef TITAN_TESTS_PARITY_LAYOUTS_H_
 #define TITAN_TESTS_PARITY_LAYOUTS_H_
@@ -18,6 +18,9 @@ struct Layout {
 
 // Each mode alone, every pipeline schedule, gradient accumulation, recomputation, and mixes of up to four axes.
 const std::vector<Layout>& Layouts();
+
+// One process, and what 8 processes can be, for layout_benchmark.
+const std::vector<Layout>& BenchmarkLayouts();
 
 }  // namespace titan
 
