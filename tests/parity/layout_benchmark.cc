@@ -77,7 +77,8 @@ Batch MakeBatch(int64_t seq_len, int64_t step) {
 absl::StatusOr<Measurement> Measure(const Layout& layout, const Arguments& arguments, Transport* transport) {
   std::vector<std::string> overrides = layout.overrides;
   overrides.push_back(absl::StrCat("training.seq_len=", arguments.seq_len));
-  Measurement result{.memory_before = PeakMemoryBytes(at::kCPU)};
+  Measurement result;
+  result.memory_before = PeakMemoryBytes(at::kCPU);
   TITAN_ASSIGN_OR_RETURN(const config::Experiment experiment,
                          ReadExperiment(kExperiment, {.source_name = layout.name, .overrides = overrides}));
   std::unique_ptr<ParallelGroups> groups;
