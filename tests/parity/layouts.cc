@@ -40,6 +40,7 @@ std::vector<Layout> MakeLayouts() {
   const std::vector<std::string> full = {"activation_checkpoint.mode=full"};
   const std::vector<std::string> every_other = {"activation_checkpoint.mode=selective",
                                                 "activation_checkpoint.selective_ac_option=2"};
+  const std::vector<std::string> offload = {"training.enable_cpu_offload=true"};
   const std::string ulysses = "parallelism.context_parallel_rotate_method=ulysses";
   const std::string ring = "parallelism.context_parallel_rotate_method=alltoall";
   const std::string in_order = "parallelism.context_parallel_load_balancer=none";
@@ -59,6 +60,10 @@ std::vector<Layout> MakeLayouts() {
       Make("fsdp2_accumulation_reduced", {.dp_shard = 2}, {"parallelism.fsdp_reduce_every_microbatch=true"}, 2),
       Make("fsdp2_recomputation", {.dp_shard = 2}, full),
       Tied(Make("fsdp2_tied", {.dp_shard = 2})),
+      Make("fsdp2_offload", {.dp_shard = 2}, offload),
+      Make("fsdp2_offload_accumulation_reduced", {.dp_shard = 2},
+           {offload[0], "parallelism.fsdp_reduce_every_microbatch=true"}, 2),
+      Make("hsdp2x2_offload", {.dp_replicate = 2, .dp_shard = 2}, offload),
       Make("fsdp4", {.dp_shard = 4}),
       Make("hsdp2x2", {.dp_replicate = 2, .dp_shard = 2}),
       Make("hsdp2x2_accumulation", {.dp_replicate = 2, .dp_shard = 2}, {}, 2),
@@ -126,6 +131,7 @@ std::vector<Layout> MakeLayouts() {
       Make("pp2_cp2_tp2", {.pp = 2, .cp = 2, .tp = 2}),
       Make("pp2_fsdp2_cp2", {.pp = 2, .dp_shard = 2, .cp = 2}),
       Make("pp2_hsdp2x2", {.pp = 2, .dp_replicate = 2, .dp_shard = 2}),
+      Make("pp2_tp2_offload", {.pp = 2, .tp = 2}, offload),
   };
 }
 

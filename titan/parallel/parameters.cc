@@ -78,7 +78,8 @@ absl::Status Parameters::AddUnit(const BlockSpec& block, const InitialValue& ini
   TITAN_ASSIGN_OR_RETURN(unit.layout, LayOutUnit(block, groups_.tp().size(), num_ranks));
   const std::vector<std::vector<int64_t>>& shapes = unit.layout.local_shapes;
   const at::TensorOptions device(options_.device);
-  masters_.push_back(at::zeros({unit.layout.shard_size}, device.dtype(options_.dtype)));
+  const at::TensorOptions home = options_.offload ? at::TensorOptions(at::kCPU) : device;
+  masters_.push_back(at::zeros({unit.layout.shard_size}, home.dtype(options_.dtype)));
   const int64_t first = rank * unit.layout.shard_size, last = first + unit.layout.shard_size;
   for (size_t j = 0; j < shapes.size(); ++j) {
     const ParameterSpec& parameter = block.parameters[j];
@@ -95,14 +96,27 @@ absl::Status Parameters::AddUnit(const BlockSpec& block, const InitialValue& ini
     pieces_.push_back(std::move(piece));
   }
 
-  unit.computed = masters_.back().to(options_.compute_dtype);  // the same tensor if nothing changes
-  unit.gathered = IsSharded() ? at::empty({num_ranks * unit.layout.shard_size}, device.dtype(options_.compute_dtype))
-                              : unit.computed;
+  if (options_.offload && options_.compute_dtype == options_.dtype) {
+    masters_.back() = HostCopy(masters_.back(), options_.dtype);
+    unit.computed = masters_.back();
+  } else if (options_.offload) {
+    unit.computed = HostCopy(masters_.back(), options_.compute_dtype);
+  } else {
+    unit.computed = masters_.back().to(options_.compute_dtype);  // the same tensor if nothing changes
+  }
+  unit.gathered =
+      Gathers() ? at::empty({num_ranks * unit.layout.shard_size}, device.dtype(options_.compute_dtype)) : unit.computed;
   for (size_t j = 0; j < shapes.size(); ++j) {
     unit.weights.push_back(unit.gathered.narrow(0, unit.layout.offsets[j], Product(shapes[j])).view(shapes[j]));
   }
-  if (IsSharded()) FreeStorage(unit.gathered);
+  if (Gathers()) FreeStorage(unit.gathered);
   return absl::OkStatus();
+}
+
+// From where, for a GPU, it can be copied while the host does something else.
+at::Tensor Parameters::HostCopy(const at::Tensor& tensor, at::ScalarType dtype) const {
+  at::Tensor copy = copies_.NewHostTensor(tensor.numel(), dtype);
+  return copy.copy_(tensor);
 }
 
 at::Tensor Parameters::LocalPart(const Piece& piece, const at::Tensor& value) const {
@@ -133,17 +147,16 @@ int64_t Parameters::num_replicated(size_t unit) const {
 at::Tensor Parameters::Gather(size_t index, const std::vector<at::Tensor>& units) const {
   const Piece& piece = pieces_[index];
   const Communicator& fsdp = groups_.fsdp();
-  const at::Tensor& shard = units[piece.unit];
   const int64_t shard_size = units_[piece.unit].layout.shard_size;
-  at::Tensor part = View(piece, units);  // of this rank by tensor parallelism
+  at::Tensor part = View(piece, units).to(options_.device);  // of this rank by tensor parallelism
   if (IsSharded()) {
     // Each rank sends as many elements as fit all, its piece first.
     const int64_t numel = Product(piece.local_shape), capacity = std::min(numel, shard_size);
-    at::Tensor sent = at::zeros({capacity}, shard.options());
+    at::Tensor sent = at::zeros({capacity}, part.options());
     sent.narrow(0, 0, part.numel()).copy_(part.reshape({-1}));
-    const at::Tensor received = at::empty({fsdp.size() * capacity}, shard.options());
+    const at::Tensor received = at::empty({fsdp.size() * capacity}, part.options());
     groups_.fsdp().AllGather(received, sent).Wait();
-    at::Tensor whole = at::empty({numel}, shard.options());
+    at::Tensor whole = at::empty({numel}, part.options());
     for (int64_t rank = 0; rank < fsdp.size(); ++rank) {
       const int64_t begin = std::clamp<int64_t>(rank * shard_size - piece.start, 0, numel);
       const int64_t end = std::clamp<int64_t>((rank + 1) * shard_size - piece.start, 0, numel);
@@ -188,15 +201,41 @@ void Parameters::FinishUpdate() {
 }
 
 void Parameters::StartGather(Unit& unit) {
-  if (!IsSharded() || unit.is_gathered) return;
+  if (!Gathers() || unit.is_gathered) return;
   AllocateStorage(unit.gathered);
-  unit.gather = groups_.fsdp().AllGather(unit.gathered, unit.computed);
+  if (options_.offload) {
+    StartUpload(unit);
+  } else {
+    unit.gather = groups_.fsdp().AllGather(unit.gathered, unit.computed);
+  }
   unit.is_gathered = true;
 }
 
+// On the copy stream, so that it runs beside the block that computes now; but after what the current stream has got,
+// which may still use the memory that is written to. The gather begins on the copy stream, too: its communicator makes
+// it wait for the stream that is current there, and so for the copy.
+void Parameters::StartUpload(Unit& unit) {
+  // Graphs that hold weights are not told that their memory is filled again: it is with the same values.
+  unit.uploaded =
+      IsSharded() ? at::empty(unit.computed.sizes(), unit.gathered.options()) : unit.gathered.variable_data();
+  copies_.Run([&] {
+    unit.uploaded.copy_(unit.computed, /*non_blocking=*/true);
+    if (IsSharded()) unit.gather = groups_.fsdp().AllGather(unit.gathered, unit.uploaded);
+  });
+}
+
+// What is computed from here on sees the weights; and may use the memory of the uploaded shard, of which the gather has
+// read all.
+void Parameters::FinishGather(Unit& unit) {
+  unit.gather.Wait();
+  if (!unit.uploaded.defined()) return;
+  if (!IsSharded()) copies_.Join();
+  unit.uploaded.reset();
+}
+
 void Parameters::Free(Unit& unit) {
-  if (!IsSharded() || !unit.is_gathered) return;
-  unit.gather.Wait();  // prefetched and never used
+  if (!Gathers() || !unit.is_gathered) return;
+  FinishGather(unit);  // prefetched and never used
   FreeStorage(unit.gathered);
   unit.is_gathered = false;
 }
@@ -210,7 +249,7 @@ std::vector<at::Tensor> Parameters::Weights(size_t block) {
   std::vector<at::Tensor> weights;
   for (const Reference& reference : references_[block]) {
     Unit& unit = units_[reference.unit];
-    unit.gather.Wait();
+    FinishGather(unit);
     weights.push_back(unit.weights[reference.parameter]);
   }
   return weights;
@@ -287,14 +326,33 @@ void Parameters::FinishReduction(size_t index) {
   const at::Tensor reduced = std::exchange(unit.reduced, at::Tensor());
   at::Tensor& sum = gradients_[index];
   sum = sum.defined() ? sum.add_(reduced) : reduced;
-  if (unit.arrived < num_microbatches_ || groups_.replicate().size() == 1) return;
+  if (unit.arrived < num_microbatches_) return;
+  if (groups_.replicate().size() == 1) return TakeHome(index);
   unit.reduction = groups_.replicate().AllReduce(sum);
   replicating_.push_back(index);
+  if (options_.offload && replicating_.size() > kMaxReductions) FinishReplication(replicating_.front());
+}
+
+void Parameters::FinishReplication(size_t index) {
+  CHECK_EQ(replicating_.front(), index);
+  replicating_.pop_front();
+  units_[index].reduction.Wait();
+  TakeHome(index);
+}
+
+// A unit's gradient is final but for what tensor parallelism adds up.
+void Parameters::TakeHome(size_t index) {
+  if (!options_.offload) return;
+  const at::Tensor on_device = std::move(gradients_[index]);
+  gradients_[index] = copies_.NewHostTensor(on_device.numel(), options_.dtype);
+  copies_.CopyToHost(gradients_[index], on_device);
 }
 
 void Parameters::FinishGradients() {
   while (!reducing_.empty()) FinishReduction(reducing_.front());
-  for (const size_t index : std::exchange(replicating_, {})) units_[index].reduction.Wait();
+  while (!replicating_.empty()) FinishReplication(replicating_.front());
+  // The host reads the gradients next, and changes what was uploaded.
+  if (options_.offload) copies_.Finish();
   if (options_.sequence_parallel && groups_.tp().size() > 1) AddUpReplicatedGradients();
 }
 
@@ -305,7 +363,7 @@ void Parameters::AddUpReplicatedGradients() {
     if (num_replicated(unit) > 0) parts.push_back(gradients_[unit].narrow(0, 0, num_replicated(unit)));
   }
   if (parts.empty()) return;  // then the other ranks of the group, which share the same pieces, have none either
-  const at::Tensor sum = at::cat(parts);
+  const at::Tensor sum = at::cat(parts).to(options_.device);
   groups_.tp().AllReduce(sum).Wait();
   int64_t offset = 0;
   for (at::Tensor& part : parts) {

@@ -13,6 +13,9 @@
 // cp) keeps the r-th n-th of it: masters, gradients, optimizer state. The weights of a block are views into the vector,
 // which is gathered in the compute dtype when the walk asks for it, and whose memory is given back when the walk has
 // passed. Nothing is copied in or out around the gather. On one rank the vector is the shard itself.
+//
+// With `offload`, shards live in the memory of the host: masters, compute copies, and the gradients once they are
+// reduced. A unit's compute copy goes to the device before it is gathered, beside what the device computes.
 
 #ifndef TITAN_PARALLEL_PARAMETERS_H_
 #define TITAN_PARALLEL_PARAMETERS_H_
@@ -26,6 +29,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "titan/parallel/copy_stream.h"
 #include "titan/parallel/groups.h"
 #include "titan/parallel/walk.h"
 #include "titan/plan/model_spec.h"
@@ -48,6 +52,8 @@ class Parameters : public BlockParameters {
     // Each rank of tensor parallelism sees only its part of the tokens between blocks: the gradients of parameters that
     // it does not split are summands.
     bool sequence_parallel = true;
+    // Keeps masters, compute copies and reduced gradients in the memory of the host, whatever the device.
+    bool offload = false;
     // One entry per block of the spec: whether this rank walks it (a pipeline's stages). Empty: all.
     std::vector<bool> owned_blocks = {};
   };
@@ -71,7 +77,7 @@ class Parameters : public BlockParameters {
   static absl::StatusOr<std::unique_ptr<Parameters>> Create(const ModelSpec& spec, const ParallelGroups& groups,
                                                             const Options& options, const InitialValue& initial_value);
 
-  // One entry per unit of this rank: flat, of Options::dtype.
+  // One entry per unit of this rank: flat, of Options::dtype; with `offload` on the CPU.
   const std::vector<at::Tensor>& masters() const { return masters_; }
   // Sums over the step's microbatches and all ranks, like masters(). After FinishGradients.
   const std::vector<at::Tensor>& gradients() const { return gradients_; }
@@ -112,10 +118,11 @@ class Parameters : public BlockParameters {
   struct Unit {
     UnitLayout layout;
     at::Tensor computed;              // (shard_size) of the compute dtype; the master itself where that is the same
-    at::Tensor gathered;              // (n * shard_size) of the compute dtype; `computed` for n = 1
+    at::Tensor gathered;              // (n * shard_size) of the compute dtype; `computed` for n = 1 without offload
     std::vector<at::Tensor> weights;  // views of `gathered`, in the parameters' local shapes
     bool is_gathered = false;
     Work gather;
+    at::Tensor uploaded;  // with offload, until it is gathered: `computed` on the device
     // Of the step:
     int64_t arrived = 0;             // AddGradients calls of the block that owns the unit
     at::Tensor whole_gradient;       // (n * shard_size): summed over microbatches, not yet over ranks
@@ -124,26 +131,35 @@ class Parameters : public BlockParameters {
     Work reduction;                  // over the ranks that share the unit, then over the replicas
   };
 
-  Parameters(const ParallelGroups& groups, Options options) : groups_(groups), options_(std::move(options)) {}
+  Parameters(const ParallelGroups& groups, Options options)
+      : groups_(groups), options_(std::move(options)), copies_(options_.device) {}
 
   absl::Status AddUnit(const BlockSpec& block, const InitialValue& initial_value);
   at::Tensor LocalPart(const Piece& piece, const at::Tensor& value) const;
   at::Tensor NewWholeGradient(Unit& unit) const;
+  at::Tensor HostCopy(const at::Tensor& tensor, at::ScalarType dtype) const;
   void StartGather(Unit& unit);
+  void StartUpload(Unit& unit);
+  void FinishGather(Unit& unit);
   void Free(Unit& unit);
   void StartReduction(size_t unit);
   void FinishReduction(size_t unit);
+  void FinishReplication(size_t unit);
+  void TakeHome(size_t unit);
   void AddUpReplicatedGradients();
   bool IsSharded() const { return groups_.fsdp().size() > 1; }
+  // Whether the blocks' weights come and go; otherwise the compute copies are what they see.
+  bool Gathers() const { return IsSharded() || options_.offload; }
 
   const ParallelGroups& groups_;
   const Options options_;
+  const CopyStream copies_;
   std::vector<Unit> units_;
   std::vector<at::Tensor> masters_, gradients_;
   std::vector<Piece> pieces_;
   std::vector<std::vector<Reference>> references_;  // of each block: own parameters, then shared
-  std::deque<size_t> reducing_;  // units whose gradients are on their way to the ranks that share them, oldest first
-  std::vector<size_t> replicating_;  // units whose gradients are being added up over the replicas
+  std::deque<size_t> reducing_;     // units whose gradients are on their way to the ranks that share them, oldest first
+  std::deque<size_t> replicating_;  // units whose gradients are being added up over the replicas, oldest first
   int64_t num_microbatches_ = 0;
 };
 

@@ -114,11 +114,18 @@ const char* NameOfDtype(config::Training::Dtype dtype) {
   return dtype == config::Training::DTYPE_BFLOAT16 ? "bfloat16" : "float32";
 }
 
+// On the CPU there is only one memory.
+bool Offloads(const config::Experiment& experiment) {
+  return experiment.training().enable_cpu_offload() &&
+         experiment.cluster().accelerator() != config::Cluster::ACCELERATOR_CPU;
+}
+
 ElementSizes SizesOf(const config::Experiment& experiment, const plan::Mesh& mesh) {
   const config::Training& training = experiment.training();
   const int64_t state = BytesOf(training.dtype());
   const int64_t average = experiment.optimizer().state_in_bfloat16() ? 2 : state;
-  const bool gathers = mesh.fsdp_degree() > 1 || training.mixed_precision_param() != training.dtype();
+  const bool gathers =
+      mesh.fsdp_degree() > 1 || training.mixed_precision_param() != training.dtype() || Offloads(experiment);
   return {.weight = state,
           .gradient = state,
           .optimizer_state = 2 * average,  // AdamW: averages of the gradient and of its square
@@ -189,14 +196,14 @@ absl::Status PlanBlocks(const ModelSpec& spec, const std::vector<int64_t>& pipel
   const auto most = std::max_element(
       ranks.begin(), ranks.end(), [](const plan::Bytes& a, const plan::Bytes& b) { return a.states() < b.states(); });
   AddStates(*most, *memory.mutable_rank());
-  memory.set_required_bytes(memory.rank().states() + memory.rank().gathered_weights());
+  memory.set_required_bytes(memory.rank().gathered_weights() + (memory.offloaded() ? 0 : memory.rank().states()));
   return absl::OkStatus();
 }
 
 // The fewest ranks of FSDP whose share of the states fits beside the largest unit; 0 if none does.
 int64_t RanksThatFit(const plan::Memory& memory, int64_t device_bytes) {
   const int64_t room = device_bytes - memory.rank().gathered_weights();
-  return room <= 0 ? 0 : CeilDiv(memory.whole().states(), room);
+  return room <= 0 || memory.offloaded() ? 0 : CeilDiv(memory.whole().states(), room);
 }
 
 void CheckMemory(plan::Plan& plan, Reasons& reasons) {
@@ -209,13 +216,17 @@ void CheckMemory(plan::Plan& plan, Reasons& reasons) {
   }
   const plan::Bytes& rank = memory.rank();
   const int64_t ranks = RanksThatFit(memory, device);
+  const std::string states =
+      memory.offloaded()
+          ? ""
+          : absl::StrCat("weights ", FormatBytes(rank.weights()), " + gradients ", FormatBytes(rank.gradients()),
+                         " + optimizer state ", FormatBytes(rank.optimizer_state()), " = ", FormatBytes(rank.states()),
+                         " of states (", FormatBytes(memory.whole().states()), " over ", plan.mesh().fsdp_degree(),
+                         " ranks), + ");
   reasons.push_back(absl::StrCat(
       "cluster: one ", plan.cluster().accelerator(), " holds ", FormatBytes(device), ", but a rank needs ",
-      FormatBytes(memory.required_bytes()), " before any activation: weights ", FormatBytes(rank.weights()),
-      " + gradients ", FormatBytes(rank.gradients()), " + optimizer state ", FormatBytes(rank.optimizer_state()), " = ",
-      FormatBytes(rank.states()), " of states (", FormatBytes(memory.whole().states()), " over ",
-      plan.mesh().fsdp_degree(), " ranks), + the largest gathered unit, ", memory.largest_unit(), ", ",
-      FormatBytes(rank.gathered_weights()), "; ",
+      FormatBytes(memory.required_bytes()), " before any activation: ", states, "the largest gathered unit, ",
+      memory.largest_unit(), ", ", FormatBytes(rank.gathered_weights()), "; ",
       ranks > 0 ? absl::StrCat("shard over at least ", ranks, " devices (cluster.num_nodes, cluster.devices_per_node)")
                 : "take devices with more memory"));
 }
@@ -225,6 +236,13 @@ std::vector<std::string> Notes(const plan::Plan& plan) {
       "Activations, communication buffers and the allocator's reserve are not counted: what a device has left must "
       "hold "
       "them."};
+  if (plan.memory().offloaded()) {
+    notes.push_back(absl::StrCat(
+        "Weights, gradients and optimizer state are offloaded: the host must have ",
+        FormatBytes(plan.memory().rank().states()),
+        " for each of its ranks, and the compute copies of the weights. That is not checked; nor is the gradient of a "
+        "unit counted, which the device holds until it is reduced."));
+  }
   if (plan.compute().has_min_seconds_per_step()) {
     notes.push_back(
         "Times assume every device at its peak and are lower bounds; good runs of large models reach 35 to 55 % of "
@@ -262,6 +280,7 @@ absl::StatusOr<plan::Plan> BuildPlan(const config::Experiment& experiment, std::
       PlanCompute(FlopsPerToken(experiment.model(), spec, training.seq_len()), plan.batch(), plan.cluster());
   plan.mutable_memory()->set_state_dtype(NameOfDtype(training.dtype()));
   plan.mutable_memory()->set_compute_dtype(NameOfDtype(training.mixed_precision_param()));
+  plan.mutable_memory()->set_offloaded(Offloads(experiment));
   const absl::Status planned = [&]() -> absl::Status {
     TITAN_ASSIGN_OR_RETURN(const std::vector<int64_t> pipeline_ranks,
                            PipelineRanks(experiment, spec, pipeline_schedule_csv));

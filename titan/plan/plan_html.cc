@@ -43,10 +43,11 @@ struct Segment {
 // The memory of a device as one stacked bar with a legend.
 std::string MemoryBar(const plan::Plan& plan) {
   const plan::Memory& memory = plan.memory();
+  const bool is_here = !memory.offloaded();
   const std::vector<Segment> segments = {
-      {"weights", "var(--accent)", memory.rank().weights()},
-      {"gradients", "var(--second)", memory.rank().gradients()},
-      {"optimizer state", "var(--third)", memory.rank().optimizer_state()},
+      {"weights", "var(--accent)", is_here ? memory.rank().weights() : 0},
+      {"gradients", "var(--second)", is_here ? memory.rank().gradients() : 0},
+      {"optimizer state", "var(--third)", is_here ? memory.rank().optimizer_state() : 0},
       {"largest gathered unit", "var(--fourth)", memory.rank().gathered_weights()},
       {"left for activations", "var(--line)", memory.left_bytes()},
   };

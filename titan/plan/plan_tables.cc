@@ -76,10 +76,11 @@ std::vector<PlanFact> PlanFacts(const plan::Plan& plan) {
 
 std::vector<PlanFact> MemorySum(const plan::Plan& plan) {
   const plan::Memory& memory = plan.memory();
+  const std::string_view home = memory.offloaded() ? ", on the host" : "";
   std::vector<PlanFact> sum = {
-      {absl::StrCat("weights (", memory.state_dtype(), ")"), FormatBytes(memory.rank().weights())},
-      {"gradients", FormatBytes(memory.rank().gradients())},
-      {"optimizer state", FormatBytes(memory.rank().optimizer_state())}};
+      {absl::StrCat("weights (", memory.state_dtype(), ")", home), FormatBytes(memory.rank().weights())},
+      {absl::StrCat("gradients", home), FormatBytes(memory.rank().gradients())},
+      {absl::StrCat("optimizer state", home), FormatBytes(memory.rank().optimizer_state())}};
   if (memory.rank().gathered_weights() > 0) {
     sum.push_back({absl::StrCat("largest gathered unit, ", memory.largest_unit(), " (", memory.compute_dtype(), ")"),
                    FormatBytes(memory.rank().gathered_weights())});

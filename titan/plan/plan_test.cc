@@ -182,6 +182,23 @@ TEST(PlanTest, StatesMustFitBesideTheLargestUnit) {
   EXPECT_THAT(Refusals(experiment), ElementsAre(HasSubstr("15.94 GiB before any activation")));
 }
 
+TEST(PlanTest, OffloadedStatesAreNotOnTheDevice) {
+  config::Experiment experiment = Llama8B();
+  experiment.mutable_cluster()->set_devices_per_node(1);
+  experiment.mutable_training()->set_enable_cpu_offload(true);
+  const plan::Plan plan = PlanOf(experiment);
+  EXPECT_EQ(plan.memory().required_bytes(), plan.memory().rank().gathered_weights());
+  EXPECT_THAT(PlanText(plan), AllOf(HasSubstr("optimizer state, on the host"), HasSubstr("the host must have 119.66")));
+  experiment.mutable_cluster()->set_memory_gib(0.5);
+  EXPECT_THAT(Refusals(experiment),
+              ElementsAre(HasSubstr("1002.01 MiB before any activation: the largest gathered unit, head, ")));
+
+  config::Experiment on_cpu = Debug();
+  const int64_t required = PlanOf(on_cpu).memory().required_bytes();
+  on_cpu.mutable_training()->set_enable_cpu_offload(true);
+  EXPECT_EQ(PlanOf(on_cpu).memory().required_bytes(), required);
+}
+
 TEST(PlanTest, ALimitOnTheCpuIsHonoured) {
   config::Experiment experiment = Debug();
   experiment.mutable_cluster()->set_memory_gib(0.01);

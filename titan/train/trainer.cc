@@ -207,6 +207,7 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const config::Experimen
       .reshard_after_forward = ReshardsAfterForward(experiment.parallelism()),
       .reduce_every_microbatch = experiment.parallelism().fsdp_reduce_every_microbatch(),
       .sequence_parallel = experiment.parallelism().enable_sequence_parallel(),
+      .offload = experiment.training().enable_cpu_offload(),
       .owned_blocks = {},
   };
   PipelinePlan plan;
@@ -273,7 +274,7 @@ absl::StatusOr<Gradients> Trainer::ComputeGradients(const Batch& batch, bool wan
     // What several ranks know is counted once: the loss by the first rank of tensor parallelism.
     if (groups_->tp().rank() != 0) loss_sum.zero_();
     const at::Tensor stop = at::full({}, wants_to_stop ? 1.0 : 0.0, loss_sum.options());
-    const at::Tensor sums = at::stack({loss_sum, LocalSumOfSquares(), stop});  // (3)
+    const at::Tensor sums = at::stack({loss_sum, LocalSumOfSquares().to(settings_->device), stop});  // (3)
     groups_->world().AllReduce(sums).Wait();
     const at::Tensor values = sums.cpu();  // the one place of a step that waits for the device
     if (const absl::Status status = groups_->status(); !status.ok()) return WithExitCode(status, ExitCode::kPeerLost);
@@ -445,7 +446,8 @@ void Trainer::CollectFromStages(NamedTensors& state) const {
       for (size_t i = 0; i < owned.size(); ++i) {
         if (!owned[i]) continue;
         for (const ParameterSpec& parameter : model_->spec().blocks[i].parameters) {
-          const at::Tensor value = at::empty(parameter.shape, parameters_->masters().front().options());
+          const at::TensorOptions like_a_master = parameters_->masters().front().options();
+          const at::Tensor value = at::empty(parameter.shape, like_a_master.device(settings_->device));
           pp.Exchange({}, {{.tensor = value, .peer = peer}}).Wait();
           all[absl::StrCat(prefix, parameter.name)] = value.cpu();
         }

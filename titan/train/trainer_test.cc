@@ -1,5 +1,6 @@
 #include "titan/train/trainer.h"
 
+#include <ATen/Context.h>
 #include <ATen/ops/equal.h>
 
 #include <cmath>
@@ -106,6 +107,27 @@ TEST(TrainerTest, RecomputationChangesNothing) {
   }
   ExpectSameState(*kept, *full);
   ExpectSameState(*kept, *second);
+}
+
+TEST(TrainerTest, OffloadingChangesNothing) {
+  for (const at::Device device : {at::Device(at::kCPU), at::Device(at::kCUDA, 0)}) {
+    if (device.is_cuda() && !at::globalContext().hasCUDA()) continue;
+    for (const char* precision : {"float32", "bfloat16"}) {
+      const std::string compute = absl::StrCat("training.mixed_precision_param=", precision);
+      const auto kept = Make(TinyExperiment({compute}), {.device = device});
+      const auto offloaded = Make(TinyExperiment({compute, "training.enable_cpu_offload=true"}), {.device = device});
+      for (int64_t step = 0; step < 3; ++step) {
+        const auto expected = kept->Step(MakeBatch(step));
+        const auto result = offloaded->Step(MakeBatch(step));
+        ASSERT_TRUE(expected.ok() && result.ok()) << result.status();
+        // The optimizer of a GPU rounds otherwise than that of a CPU.
+        EXPECT_NEAR(result->loss, expected->loss, device.is_cpu() ? 0 : 1e-3);
+        EXPECT_NEAR(result->grad_norm, expected->grad_norm, device.is_cpu() ? 0 : 1e-2);
+      }
+      if (device.is_cpu()) ExpectSameState(*kept, *offloaded);
+      for (const auto& [name, tensor] : offloaded->State()) EXPECT_TRUE(tensor.is_cpu()) << name;
+    }
+  }
 }
 
 TEST(TrainerTest, ASkippedUpdateLeavesEverythingAsItWas) {
