@@ -11,10 +11,13 @@ namespace titan {
 
 at::Tensor LibraryAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& mask) {
   const std::optional<at::Tensor> attention_mask = mask.defined() ? std::optional<at::Tensor>(mask) : std::nullopt;
-  return at::scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attention_mask,
-                                          /*dropout_p=*/0.0, /*is_causal=*/!mask.defined(), /*scale=*/std::nullopt,
-                                          /*enable_gqa=*/q.size(2) != k.size(2))
-      .transpose(1, 2);
+  const auto attend = [&](const TensorVector& in) {
+    return at::scaled_dot_product_attention(in[0].transpose(1, 2), in[1].transpose(1, 2), in[2].transpose(1, 2),
+                                            attention_mask, /*dropout_p=*/0.0, /*is_causal=*/!mask.defined(),
+                                            /*scale=*/std::nullopt, /*enable_gqa=*/q.size(2) != k.size(2))
+        .transpose(1, 2);
+  };
+  return ApplyComposite({q, k, v}, attend);
 }
 
 at::Tensor Attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& first_key,

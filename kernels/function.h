@@ -14,6 +14,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstddef>
+#include <deque>
 #include <functional>
 #include <vector>
 
@@ -37,6 +39,64 @@ using FunctionBackward = std::function<TensorVector(const TensorVector& saved, c
 // captured would keep the graph alive for ever.
 TensorVector ApplyFunction(const TensorVector& inputs, const FunctionForward& forward,
                            const FunctionBackward& backward);
+
+// What operators have computed in a first run, kept for a second one with equal inputs, which then does not compute it
+// again: selective recomputation. A KeepScope says which operators.
+//
+//   KeptRecords kept;
+//   {
+//     const c10::AutoGradMode no_grad(false);
+//     const KeepScope scope(&kept);
+//     y = Square(x);
+//   }
+//   kept.Rewind();
+//   {
+//     const KeepScope scope(&kept);
+//     y = Square(same_x);  // the same values, with a graph; `forward` does not run
+//   }
+//
+// Kept are outputs and what `forward` saves, but for the inputs themselves.
+class KeptRecords {
+ public:
+  KeptRecords() = default;
+  KeptRecords(const KeptRecords&) = delete;
+  KeptRecords& operator=(const KeptRecords&) = delete;
+
+  // The second run begins: the same operators in the same order.
+  void Rewind() { is_second_run_ = true; }
+  bool is_second_run() const { return is_second_run_; }
+  // In the second run: everything was taken.
+  bool empty() const { return entries_.empty(); }
+
+  // `forward(inputs)`, or what it gave in the first run.
+  Recorded Run(const TensorVector& inputs, const FunctionForward& forward);
+
+ private:
+  struct Entry {
+    Recorded recorded;                // without tensors where an input was saved
+    std::vector<ptrdiff_t> input_of;  // of each saved tensor: which input it is; -1: none
+  };
+
+  bool is_second_run_ = false;
+  std::deque<Entry> entries_;
+};
+
+// While it lives, the operators that this thread applies keep what they record, or take it back.
+class KeepScope {
+ public:
+  // Null: nothing is kept.
+  explicit KeepScope(KeptRecords* kept);
+  ~KeepScope();
+  KeepScope(const KeepScope&) = delete;
+  KeepScope& operator=(const KeepScope&) = delete;
+
+ private:
+  KeptRecords* const outer_;
+};
+
+// A function made of LibTorch's differentiable operators, as an operator that can be kept. Without a KeepScope it is
+// `function(inputs)`. Gradients flow to `inputs` only, which are floating point; `function` is deterministic.
+at::Tensor ApplyComposite(const TensorVector& inputs, const std::function<at::Tensor(const TensorVector&)>& function);
 
 }  // namespace titan
 

@@ -56,5 +56,90 @@ TEST(FunctionTest, TheGraphIsFreed) {
   EXPECT_EQ(captured.use_count(), 1);
 }
 
+// An operator that counts how often it computes.
+at::Tensor CountedSquare(const at::Tensor& x, int& count) {
+  return ApplyFunction(
+      {x},
+      [&](const TensorVector& in) -> Recorded {
+        ++count;
+        const at::Tensor square = in[0] * in[0];
+        return {.outputs = {square}, .saved = {in[0], square, 2 * in[0]}};
+      },
+      [](const TensorVector& saved, const TensorVector& gradients) -> TensorVector {
+        EXPECT_TRUE(at::equal(saved[1], saved[0] * saved[0]));
+        return {saved[2] * gradients[0]};
+      })[0];
+}
+
+TEST(FunctionTest, AKeptOperatorRunsOnce) {
+  int inner = 0, outer = 0;
+  KeptRecords kept;
+  // ((x^2)^2)^2, of which the first and the last square are kept.
+  const auto run = [&](const at::Tensor& x) {
+    const auto keep = [&](const at::Tensor& in) {
+      const KeepScope scope(&kept);
+      return CountedSquare(in, outer);
+    };
+    return keep(CountedSquare(keep(x), inner));
+  };
+  at::Tensor first;
+  {
+    const c10::AutoGradMode no_grad(false);
+    first = run(Three());
+  }
+  EXPECT_FALSE(kept.empty());
+  kept.Rewind();
+  const at::Tensor x = Three();
+  const at::Tensor second = run(x);
+  EXPECT_TRUE(kept.empty());
+  EXPECT_EQ(outer, 2);
+  EXPECT_EQ(inner, 2);
+  EXPECT_TRUE(at::equal(first, second));
+  EXPECT_FALSE(first.requires_grad());
+  second.sum().backward();
+  EXPECT_TRUE(at::equal(x.grad(), at::full({2}, 8 * 2187.0, at::kDouble)));  // 8 x^7
+}
+
+TEST(FunctionTest, WhatIsKeptDoesNotHoldItsInput) {
+  int count = 0;
+  KeptRecords kept;
+  at::Tensor x = Three();
+  const c10::AutoGradMode no_grad(false);
+  const KeepScope scope(&kept);
+  CountedSquare(x, count);
+  ApplyComposite({x}, [](const TensorVector& in) { return in[0] * in[0]; });
+  EXPECT_EQ(x.use_count(), 1);
+  EXPECT_EQ(x.storage().use_count(), 1);
+}
+
+TEST(FunctionTest, AKeptCompositeRunsOnceAndHasTheSameGradient) {
+  int count = 0;
+  const auto run = [&](const at::Tensor& a, const at::Tensor& b) {
+    return ApplyComposite({a * 2, b * 3}, [&](const TensorVector& in) {
+      ++count;
+      return (in[0].view({1, 2}) * in[1].exp()).squeeze(0);
+    });
+  };
+  const at::Tensor a = Three(), b = Three();
+  const at::Tensor expected = run(a, b);
+  expected.sum().backward();
+  count = 0;
+
+  KeptRecords kept;
+  const KeepScope scope(&kept);
+  const at::Tensor same_a = Three(), same_b = Three();
+  {
+    const c10::AutoGradMode no_grad(false);
+    EXPECT_TRUE(at::equal(run(same_a, same_b), expected));
+  }
+  kept.Rewind();
+  const at::Tensor again = run(same_a, same_b);
+  EXPECT_EQ(count, 1);
+  EXPECT_TRUE(at::equal(again, expected));
+  again.sum().backward();
+  EXPECT_TRUE(at::equal(same_a.grad(), a.grad()));
+  EXPECT_TRUE(at::equal(same_b.grad(), b.grad()));
+}
+
 }  // namespace
 }  // namespace titan
