@@ -40,6 +40,8 @@ std::vector<Layout> MakeLayouts() {
   const std::vector<std::string> full = {"activation_checkpoint.mode=full"};
   const std::vector<std::string> every_other = {"activation_checkpoint.mode=selective",
                                                 "activation_checkpoint.selective_ac_option=2"};
+  const std::vector<std::string> by_operator = {"activation_checkpoint.mode=selective",
+                                                "activation_checkpoint.selective_ac_option=op"};
   const std::vector<std::string> offload = {"training.enable_cpu_offload=true"};
   const std::string ulysses = "parallelism.context_parallel_rotate_method=ulysses";
   const std::string ring = "parallelism.context_parallel_rotate_method=alltoall";
@@ -52,6 +54,7 @@ std::vector<Layout> MakeLayouts() {
       Make("accumulation", {}, {}, 4),
       Make("full_recomputation", {}, full),
       Make("every_other_layer_recomputed", {}, every_other),
+      Make("selective_op", {}, by_operator),
       // Data parallelism.
       Make("ddp2", {.dp_replicate = 2}),
       Make("fsdp2", {.dp_shard = 2}),
@@ -59,6 +62,7 @@ std::vector<Layout> MakeLayouts() {
       Make("fsdp2_accumulation", {.dp_shard = 2}, {}, 2),
       Make("fsdp2_accumulation_reduced", {.dp_shard = 2}, {"parallelism.fsdp_reduce_every_microbatch=true"}, 2),
       Make("fsdp2_recomputation", {.dp_shard = 2}, full),
+      Make("fsdp2_selective_op", {.dp_shard = 2}, by_operator),
       Tied(Make("fsdp2_tied", {.dp_shard = 2})),
       Make("fsdp2_offload", {.dp_shard = 2}, offload),
       Make("fsdp2_offload_accumulation_reduced", {.dp_shard = 2},
@@ -71,6 +75,7 @@ std::vector<Layout> MakeLayouts() {
       // Tensor, sequence and loss parallelism.
       Make("tp2", {.tp = 2}),
       Make("tp2_recomputation", {.tp = 2}, every_other),
+      Make("tp2_selective_op", {.tp = 2}, by_operator),
       Tied(Make("tp2_tied", {.tp = 2})),
       Make("tp4", {.tp = 4}),
       Make("tp2_whole_tokens", {.tp = 2}, {whole_tokens}),
@@ -82,6 +87,7 @@ std::vector<Layout> MakeLayouts() {
       Make("tp2_overlapped", {.tp = 2}, {overlapped}),
       Make("tp4_overlapped", {.tp = 4}, {overlapped}),
       Make("tp2_overlapped_recomputation", {.tp = 2}, {overlapped, "activation_checkpoint.mode=full"}),
+      Make("tp2_overlapped_selective_op", {.tp = 2}, {overlapped, by_operator[0], by_operator[1]}),
       Tied(Make("tp2_overlapped_tied", {.tp = 2}, {overlapped})),
       // Context parallelism.
       Make("cp2", {.cp = 2}),
@@ -89,6 +95,8 @@ std::vector<Layout> MakeLayouts() {
       Make("cp2_ulysses", {.cp = 2}, {ulysses}),
       Make("cp2_ring", {.cp = 2}, {ring}),
       Make("cp2_ring_recomputation", {.cp = 2}, {ring, full.front()}),
+      Make("cp2_selective_op", {.cp = 2}, by_operator),
+      Make("cp2_ulysses_selective_op", {.cp = 2}, {ulysses, by_operator[0], by_operator[1]}),
       Make("cp4", {.cp = 4}),
       Make("cp4_ring", {.cp = 4}, {ring}),
       Make("cp4_ring_in_order", {.cp = 4}, {ring, in_order}),
@@ -102,6 +110,8 @@ std::vector<Layout> MakeLayouts() {
       Make("pp2_zbv", {.pp = 2}, Schedule("ZBVZeroBubble")),
       Make("pp2_dual_pipe_v", {.pp = 2}, Schedule("DualPipeV")),
       Make("pp2_recomputation", {.pp = 2}, full),
+      Make("pp2_zbv_selective_op", {.pp = 2},
+           {"parallelism.pipeline_parallel_schedule=ZBVZeroBubble", by_operator[0], by_operator[1]}),
       Make("pp4_1f1b", {.pp = 4}, Schedule("1F1B")),
       Make("pp4_zbv", {.pp = 4}, Schedule("ZBVZeroBubble")),
       // Mixes.

@@ -5,6 +5,7 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -92,6 +93,29 @@ TEST(ParityTest, NegativeControlsDiffer) {
     ASSERT_TRUE(Results().contains(name)) << name;
     EXPECT_FALSE(Agrees(Results()[name])) << name << ": " << Results()[name];
   }
+}
+
+// What is only kept or lies elsewhere changes no bit; and what has travelled and was kept does not travel again.
+TEST(ParityTest, MemoryIsSavedWithoutChangingAnything) {
+  for (const auto& [layout, base] : std::vector<std::pair<std::string, std::string>>{
+           {"fsdp2_offload", "fsdp2"},
+           {"fsdp2_offload_accumulation_reduced", "fsdp2_accumulation_reduced"},
+           {"hsdp2x2_offload", "hsdp2x2"},
+           {"pp2_tp2_offload", "pp2_tp2"},
+           {"selective_op", "full_recomputation"},
+           {"fsdp2_selective_op", "fsdp2"},
+           {"tp2_selective_op", "tp2"},
+           {"tp2_overlapped_selective_op", "tp2_overlapped"},
+           {"cp2_selective_op", "cp2"},
+           {"cp2_ulysses_selective_op", "cp2_ulysses"},
+           {"pp2_zbv_selective_op", "pp2_zbv"}}) {
+    for (const char* key : {"loss_error", "grad_norm_error", "parameter_error", "first_loss", "last_loss"}) {
+      EXPECT_EQ(Results()[layout][key], Results()[base][key]) << layout << " " << key;
+    }
+  }
+  const auto sent = [](const char* layout, const char* what) { return Results()[layout]["sent"][what].get<int64_t>(); };
+  EXPECT_EQ(sent("tp2_selective_op", "tp.reduce_scatter"), sent("tp2", "tp.reduce_scatter"));
+  EXPECT_GT(sent("tp2_selective_op", "tp.all_gather"), sent("tp2", "tp.all_gather"));
 }
 
 TEST(ParityTest, ShardsTheMemoryOfParameters) {

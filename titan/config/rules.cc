@@ -297,15 +297,11 @@ void ScheduleLastsLongEnough(const Experiment& experiment, ConfigErrors& errors)
 void SelectiveAcOption(const Experiment& experiment, ConfigErrors& errors) {
   const std::string& option = experiment.activation_checkpoint().selective_ac_option();
   int64_t every;
-  if (option == "op") {
-    errors.Add("activation_checkpoint.selective_ac_option",
-               "\"op\" is not supported yet; write n for every n-th layer");
-  } else if (!absl::SimpleAtoi(option, &every) || every < 1) {
-    errors.Add("activation_checkpoint.selective_ac_option",
-               absl::StrCat("\"", option,
-                            "\" is neither \"op\" nor a positive integer in quotes, such as \"2\" for every "
-                            "second layer"));
-  }
+  if (option == "op" || (absl::SimpleAtoi(option, &every) && every > 0)) return;
+  errors.Add("activation_checkpoint.selective_ac_option",
+             absl::StrCat("\"", option,
+                          "\" is neither \"op\" nor a positive integer in quotes, such as \"2\" for every "
+                          "second layer"));
 }
 
 void HardwareHasFeature(const Experiment& experiment, ConfigErrors& errors) {

@@ -141,8 +141,6 @@ const std::vector<Case>& Cases() {
        [](Experiment& e) { e.mutable_lr_scheduler()->set_decay_ratio(0.91); }},
       {"schedule_lasts_long_enough", "training.steps", "101 is above lr_scheduler.total_steps = 100",
        [](Experiment& e) { e.mutable_training()->set_steps(101); }},
-      {"selective_ac_option", "activation_checkpoint.selective_ac_option", "not supported yet",
-       [](Experiment& e) { e.mutable_activation_checkpoint()->set_selective_ac_option("op"); }},
       {"selective_ac_option", "activation_checkpoint.selective_ac_option", "positive integer",
        [](Experiment& e) { e.mutable_activation_checkpoint()->set_selective_ac_option("0"); }},
       {"hardware_has_feature", "training.enable_cuda_graphs", "needs a GPU",

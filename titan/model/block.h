@@ -23,6 +23,7 @@
 namespace titan {
 
 class DeferredGradients;
+class Keeper;
 
 // What all blocks of one forward pass share. B sequences, of which this rank holds S tokens each.
 struct BatchContext {
@@ -39,6 +40,7 @@ struct BatchContext {
   std::vector<at::Tensor> piece_masks;
   const BlockParallelism* parallelism = &BlockParallelism::SingleRank();
   DeferredGradients* deferred = nullptr;  // not null: where products of titan/model/linear.h may wait
+  Keeper* keeper = nullptr;               // not null: of the layer that runs, for selective recomputation
 };
 
 class Block {

@@ -5,6 +5,7 @@
 #include "kernels/linear_cross_entropy.h"
 #include "titan/model/block.h"
 #include "titan/model/context.h"
+#include "titan/model/keeper.h"
 #include "titan/model/linear.h"
 
 namespace titan {
@@ -29,12 +30,16 @@ std::pair<int64_t, int64_t> BlockParallelism::HiddenShape(const BatchContext& co
 std::vector<at::Tensor> BlockParallelism::ColumnLinears(const at::Tensor& x, absl::Span<const at::Tensor> weights,
                                                         const BatchContext& context) const {
   std::vector<at::Tensor> products;
-  for (const at::Tensor& weight : weights) products.push_back(Linear(x, weight, context.deferred));
+  for (const at::Tensor& weight : weights) {
+    const KeepScope keep(Keeper::NextProduct(context.keeper));
+    products.push_back(Linear(x, weight, context.deferred));
+  }
   return products;
 }
 
 at::Tensor BlockParallelism::RowLinear(const at::Tensor& x, const at::Tensor& weight,
                                        const BatchContext& context) const {
+  const KeepScope keep(Keeper::NextProduct(context.keeper));
   return Linear(x, weight, context.deferred);
 }
 
@@ -49,6 +54,7 @@ at::Tensor BlockParallelism::LinearCrossEntropy(const at::Tensor& hidden, const 
 
 at::Tensor BlockParallelism::Attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                        const BatchContext& context) const {
+  const KeepScope keep(Keeper::Always(context.keeper));
   return titan::Attention(q, k, v, context.first_key, context.attention_mask);
 }
 

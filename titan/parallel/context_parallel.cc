@@ -13,6 +13,7 @@
 #include "kernels/function.h"
 #include "titan/model/block.h"
 #include "titan/model/context.h"
+#include "titan/model/keeper.h"
 #include "titan/parallel/ring_attention.h"
 
 namespace titan {
@@ -102,8 +103,10 @@ at::Tensor ContextParallel::Attention(const at::Tensor& q, const at::Tensor& k, 
   switch (options_.method) {
     case ContextParallelMethod::kAllGather:
       return AttentionToAll(q, GatherSequence(k), GatherSequence(v), context);
-    case ContextParallelMethod::kAllToAll:
+    case ContextParallelMethod::kAllToAll: {
+      const KeepScope keep(Keeper::Always(context.keeper));
       return RingAttention(q, k, v, context.pieces, group_);
+    }
     case ContextParallelMethod::kUlysses:
       break;
   }
@@ -114,6 +117,7 @@ at::Tensor ContextParallel::Attention(const at::Tensor& q, const at::Tensor& k, 
 // k, v (B, C S, H_kv, d).
 at::Tensor ContextParallel::AttentionToAll(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                            const BatchContext& context) const {
+  const KeepScope keep(Keeper::Always(context.keeper));
   if (q.is_cpu()) return PieceAttention(q, k, v, context.pieces.front());
   const int64_t length = q.size(1) / pieces_per_rank();
   std::vector<at::Tensor> outputs;

@@ -2,6 +2,7 @@
 
 #include "absl/log/check.h"
 #include "titan/model/block.h"
+#include "titan/model/keeper.h"
 #include "titan/parallel/loss_parallel.h"
 #include "titan/parallel/overlapped_linear.h"
 #include "titan/parallel/tensor_parallel.h"
@@ -59,7 +60,12 @@ std::vector<at::Tensor> MeshParallelism::ColumnLinears(const at::Tensor& x, absl
 at::Tensor MeshParallelism::RowLinear(const at::Tensor& x, const at::Tensor& weight,
                                       const BatchContext& context) const {
   if (tp_.size() == 1) return BlockParallelism::RowLinear(x, weight, context);
-  if (!options_.overlaps) return SumOfRanks(BlockParallelism::RowLinear(x, weight, context));
+  if (!options_.overlaps) {
+    const at::Tensor summand = BlockParallelism::RowLinear(x, weight, context);
+    const KeepScope keep(Keeper::Always(context.keeper));
+    return SumOfRanks(summand);
+  }
+  const KeepScope keep(Keeper::Always(context.keeper));
   return OverlappedRowLinear(Rows(x), weight, tp_, context.deferred).unsqueeze(0);
 }
 

@@ -31,7 +31,7 @@ class Pipeline {
   struct Options {
     at::Device device = at::kCPU;
     at::ScalarType compute_dtype = at::kFloat;  // of hidden values and their gradients
-    std::vector<bool> recompute;                // of each block: see StageWalk
+    std::vector<Recompute> recompute;           // of each block: see StageWalk
   };
 
   // Of each block of the model, whether a rank of the pipeline walks it.

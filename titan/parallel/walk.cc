@@ -37,7 +37,7 @@ at::Tensor ForwardBody(const Model& model, BlockParameters& parameters, const Mi
 }  // namespace
 
 StageWalk::StageWalk(const Model& model, BlockParameters& parameters, size_t begin, size_t end,
-                     const Microbatch& microbatch, const std::vector<bool>& recompute, bool split_backward)
+                     const Microbatch& microbatch, const std::vector<Recompute>& recompute, bool split_backward)
     : model_(model),
       parameters_(parameters),
       begin_(begin),
@@ -54,19 +54,31 @@ StageWalk::StageWalk(const Model& model, BlockParameters& parameters, size_t beg
 }
 
 // Output of a block: the loss sum for the model's last one, else (B, S, D).
-at::Tensor StageWalk::Run(size_t block, const at::Tensor& input, const std::vector<at::Tensor>& weights) const {
+at::Tensor StageWalk::Run(size_t block, const at::Tensor& input, const std::vector<at::Tensor>& weights,
+                          Keeper* keeper) const {
+  BatchContext context = microbatch_.context;
+  context.keeper = keeper;
   const bool is_last = block + 1 == model_.blocks().size();
-  return is_last ? model_.head().ForwardLossSum(input, microbatch_.labels, weights, microbatch_.context)
-                 : model_.blocks()[block]->Forward(input, weights, microbatch_.context);
+  return is_last ? model_.head().ForwardLossSum(input, microbatch_.labels, weights, context)
+                 : model_.blocks()[block]->Forward(input, weights, context);
 }
 
 // Forward of a block with its graph recorded. `input` is not part of any graph.
-StageWalk::Tape StageWalk::Record(size_t block, const at::Tensor& input) {
+StageWalk::Tape StageWalk::Record(size_t block, const at::Tensor& input, Keeper* keeper) {
   Tape tape;
   tape.input = block == 0 ? input : Leaf(input);
   tape.weights = Leaves(parameters_.Weights(block));
-  tape.output = Run(block, tape.input, tape.weights);
+  tape.output = Run(block, tape.input, tape.weights, keeper);
   return tape;
+}
+
+// The second forward of a block.
+void StageWalk::RecordAgain(size_t block) {
+  Tape& tape = tapes_[block - begin_];
+  const std::unique_ptr<Keeper> keeper = std::move(tape.keeper);
+  if (keeper != nullptr) keeper->Rewind();
+  tape = Record(block, tape.input, keeper.get());
+  CHECK(keeper == nullptr || keeper->empty()) << "block " << block << " applies other operators the second time";
 }
 
 at::Tensor StageWalk::Forward(const at::Tensor& input) {
@@ -75,13 +87,14 @@ at::Tensor StageWalk::Forward(const at::Tensor& input) {
     const std::vector<at::Tensor> weights = parameters_.Weights(i);
     if (i + 1 < end_) parameters_.Prefetch(i + 1);
     Tape& tape = tapes_[i - begin_];
-    if (recompute_[i]) {
+    if (recompute_[i] == Recompute::kNothing) {
+      tape = Record(i, x, /*keeper=*/nullptr);
+      x = tape.output.detach();
+    } else {
       c10::AutoGradMode no_grad(false);
       tape.input = x;
-      x = Run(i, x, weights);
-    } else {
-      tape = Record(i, x);
-      x = tape.output.detach();
+      if (recompute_[i] == Recompute::kCheap) tape.keeper = std::make_unique<Keeper>();
+      x = Run(i, x, weights, tape.keeper.get());
     }
     // The head's backward is next.
     if (i + 1 < model_.blocks().size()) parameters_.Release(i);
@@ -105,7 +118,7 @@ at::Tensor StageWalk::WalkBackward(at::Tensor gradient, bool defer_weights) {
     Tape& tape = tapes_[i - begin_];
     parameters_.Weights(i);
     if (i > begin_) parameters_.Prefetch(i - 1);
-    if (!tape.output.defined()) tape = Record(i, tape.input);
+    if (!tape.output.defined()) RecordAgain(i);
     tape.output.backward(gradient);
     gradient = i == 0 ? at::Tensor() : tape.input.grad();
     tape.output.reset();
@@ -135,7 +148,7 @@ void StageWalk::BackwardWeight() {
 }
 
 at::Tensor ForwardBackward(const Model& model, BlockParameters& parameters, const Microbatch& microbatch,
-                           double gradient_scale, const std::vector<bool>& recompute) {
+                           double gradient_scale, const std::vector<Recompute>& recompute) {
   StageWalk walk(model, parameters, 0, model.blocks().size(), microbatch, recompute);
   const at::Tensor loss_sum = walk.Forward(at::Tensor());  // scalar
   walk.Backward(at::full({}, gradient_scale, loss_sum.options()));

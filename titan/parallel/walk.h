@@ -13,10 +13,18 @@
 #include <memory>
 #include <vector>
 
+#include "titan/model/keeper.h"
 #include "titan/model/linear.h"
 #include "titan/model/model.h"
 
 namespace titan {
+
+// What of a block's forward runs again before its backward, because it was not kept.
+enum class Recompute {
+  kNothing,
+  kCheap,  // all but the operators that the block's BatchContext::keeper keeps
+  kAll,    // the block's input is kept, and nothing else
+};
 
 // Where the walk takes weights from and leaves gradients.
 class BlockParameters {
@@ -47,11 +55,10 @@ struct Microbatch {
 // several under way.
 class StageWalk {
  public:
-  // Block i keeps only its input and runs forward again before its backward where recompute[i] is true (one entry per
-  // block of the model; never useful for the head, whose forward is followed by its backward). With `split_backward`,
-  // BackwardInput and BackwardWeight may be called instead of Backward.
+  // `recompute`: one entry per block of the model; never useful for the head, whose forward is followed by its
+  // backward. With `split_backward`, BackwardInput and BackwardWeight may be called instead of Backward.
   StageWalk(const Model& model, BlockParameters& parameters, size_t begin, size_t end, const Microbatch& microbatch,
-            const std::vector<bool>& recompute, bool split_backward = false);
+            const std::vector<Recompute>& recompute, bool split_backward = false);
 
   // `input`: the output of block begin - 1; ignored by the first block, which takes the tokens. Returns the output of
   // the last block of the range, without a graph: hidden values, or for the head the sum of the token cross-entropies,
@@ -71,10 +78,12 @@ class StageWalk {
     at::Tensor input;                 // (B, S, D) leaf; (B, S) tokens without gradient for the first block
     std::vector<at::Tensor> weights;  // leaves
     at::Tensor output;                // (B, S, D), or the loss sum
+    std::unique_ptr<Keeper> keeper;   // between the two forwards of Recompute::kCheap
   };
 
-  at::Tensor Run(size_t block, const at::Tensor& input, const std::vector<at::Tensor>& weights) const;
-  Tape Record(size_t block, const at::Tensor& input);
+  at::Tensor Run(size_t block, const at::Tensor& input, const std::vector<at::Tensor>& weights, Keeper* keeper) const;
+  Tape Record(size_t block, const at::Tensor& input, Keeper* keeper);
+  void RecordAgain(size_t block);
   void HandOnGradients(size_t block, Tape& tape);
   at::Tensor WalkBackward(at::Tensor gradient, bool defer_weights);
 
@@ -82,7 +91,7 @@ class StageWalk {
   BlockParameters& parameters_;
   const size_t begin_, end_;
   Microbatch microbatch_;
-  const std::vector<bool>& recompute_;
+  const std::vector<Recompute>& recompute_;
   std::unique_ptr<DeferredGradients> deferred_;  // with split_backward
   std::vector<Tape> tapes_;                      // of each block of the range
 };
@@ -90,7 +99,7 @@ class StageWalk {
 // Forward and backward of the whole model: returns the sum of the token cross-entropies; every parameter's gradient of
 // (sum * gradient_scale) goes to `parameters`.
 at::Tensor ForwardBackward(const Model& model, BlockParameters& parameters, const Microbatch& microbatch,
-                           double gradient_scale, const std::vector<bool>& recompute);
+                           double gradient_scale, const std::vector<Recompute>& recompute);
 
 // The same sum without gradients.
 at::Tensor ForwardLossSum(const Model& model, BlockParameters& parameters, const Microbatch& microbatch);

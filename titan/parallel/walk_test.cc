@@ -138,10 +138,13 @@ std::pair<at::Tensor, std::vector<std::vector<at::Tensor>>> OneGraph(const ToyMo
 TEST(WalkTest, EqualsOneGraphWithAnyRecomputation) {
   const ToyModel model;
   const auto [expected_loss, expected] = OneGraph(model, 0.25);
-  for (const std::vector<bool>& recompute : std::vector<std::vector<bool>>{{false, false, false, false},
-                                                                           {false, true, true, false},
-                                                                           {false, true, false, false},
-                                                                           {true, true, true, true}}) {
+  const auto none = Recompute::kNothing, cheap = Recompute::kCheap, all = Recompute::kAll;
+  for (const auto& recompute : std::vector<std::vector<Recompute>>{{none, none, none, none},
+                                                                   {none, all, all, none},
+                                                                   {none, all, none, none},
+                                                                   {none, cheap, cheap, none},
+                                                                   {cheap, cheap, all, cheap},
+                                                                   {all, all, all, all}}) {
     ToyParameters parameters;
     const at::Tensor loss = ForwardBackward(model, parameters, MakeMicrobatch(), 0.25, recompute);
     EXPECT_TRUE(at::equal(loss, expected_loss));
@@ -156,7 +159,8 @@ TEST(WalkTest, EqualsOneGraphWithAnyRecomputation) {
 
 TEST(WalkTest, ReleasesWeightsWhenTheLastGradientIsThere) {
   const ToyModel model;
-  const std::vector<bool> recompute(4, false), all(4, true);
+  const std::vector<Recompute> recompute(4, Recompute::kNothing);
+  const std::vector<bool> all(4, true);
   for (const bool split : {false, true}) {
     ToyParameters parameters;
     StageWalk walk(model, parameters, 0, 4, MakeMicrobatch(), recompute, split);
@@ -173,7 +177,7 @@ TEST(WalkTest, ReleasesWeightsWhenTheLastGradientIsThere) {
 
 TEST(WalkTest, AddsUpOverMicrobatches) {
   const ToyModel model;
-  const std::vector<bool> recompute(4, false);
+  const std::vector<Recompute> recompute(4, Recompute::kNothing);
   ToyParameters once, twice;
   ForwardBackward(model, once, MakeMicrobatch(), 2.0, recompute);
   ForwardBackward(model, twice, MakeMicrobatch(), 1.0, recompute);

@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <map>
 
+#include "absl/log/check.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "kernels/global_norm.h"
@@ -41,7 +42,7 @@ struct Trainer::Settings {
   int64_t local_batch_size;
   int64_t microbatch_rows;  // smaller than local_batch_size in a pipeline
   LrSchedule schedule;
-  std::vector<bool> recompute;  // of each block
+  std::vector<Recompute> recompute;  // of each block
 };
 
 namespace {
@@ -59,20 +60,19 @@ absl::Status SetDeterminism(const config::Experiment& experiment) {
   return absl::OkStatus();
 }
 
-// Which blocks run forward a second time: all layers, or every n-th. The embedding and the head never gain by it.
-absl::StatusOr<std::vector<bool>> RecomputedBlocks(const config::ActivationCheckpoint& config, const ModelSpec& spec) {
+// What of each block runs forward a second time: all layers or every n-th, as a whole or what is cheap. The embedding
+// and the head never gain by it.
+std::vector<Recompute> RecomputeOf(const config::ActivationCheckpoint& config, const ModelSpec& spec) {
+  const bool is_selective = config.mode() == config::ActivationCheckpoint::MODE_SELECTIVE;
+  const bool by_operator = is_selective && config.selective_ac_option() == "op";
   int64_t every = 1;
-  if (config.mode() == config::ActivationCheckpoint::MODE_SELECTIVE &&
-      (!absl::SimpleAtoi(config.selective_ac_option(), &every) || every < 1)) {
-    return absl::UnimplementedError(absl::StrCat("activation_checkpoint.selective_ac_option \"",
-                                                 config.selective_ac_option(),
-                                                 "\" is not supported yet; give a number n for every n-th layer"));
-  }
-  std::vector<bool> recompute;
+  if (is_selective && !by_operator) CHECK(absl::SimpleAtoi(config.selective_ac_option(), &every) && every > 0);
+  std::vector<Recompute> recompute;
   int64_t layer = 0;
   for (const BlockSpec& block : spec.blocks) {
     const bool counts = block.kind == BlockKind::kLayer && config.mode() != config::ActivationCheckpoint::MODE_NONE;
-    recompute.push_back(counts && ++layer % every == 0);
+    const bool runs_again = counts && ++layer % every == 0;
+    recompute.push_back(!runs_again ? Recompute::kNothing : by_operator ? Recompute::kCheap : Recompute::kAll);
   }
   return recompute;
 }
@@ -192,7 +192,7 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const config::Experimen
   TITAN_RETURN_IF_ERROR(CheckLayout(experiment, mesh));
   TITAN_ASSIGN_OR_RETURN(trainer->model_, Model::Create(experiment.model()));
   const ModelSpec& spec = trainer->model_->spec();
-  TITAN_ASSIGN_OR_RETURN(trainer->settings_->recompute, RecomputedBlocks(experiment.activation_checkpoint(), spec));
+  trainer->settings_->recompute = RecomputeOf(experiment.activation_checkpoint(), spec);
   trainer->parallelism_ =
       std::make_unique<MeshParallelism>(*trainer->groups_, TensorParallelOptionsOf(experiment.parallelism()),
                                         ContextParallelOptionsOf(experiment.parallelism()));

@@ -102,11 +102,16 @@ TEST(TrainerTest, RecomputationChangesNothing) {
   const auto full = Make(TinyExperiment({"activation_checkpoint.mode=full"}));
   const auto second =
       Make(TinyExperiment({"activation_checkpoint.mode=selective", "activation_checkpoint.selective_ac_option=2"}));
+  const auto by_operator =
+      Make(TinyExperiment({"activation_checkpoint.mode=selective", "activation_checkpoint.selective_ac_option=op"}));
   for (int64_t step = 0; step < 3; ++step) {
-    for (Trainer* trainer : {kept.get(), full.get(), second.get()}) ASSERT_TRUE(trainer->Step(MakeBatch(step)).ok());
+    for (Trainer* trainer : {kept.get(), full.get(), second.get(), by_operator.get()}) {
+      ASSERT_TRUE(trainer->Step(MakeBatch(step)).ok());
+    }
   }
   ExpectSameState(*kept, *full);
   ExpectSameState(*kept, *second);
+  ExpectSameState(*kept, *by_operator);
 }
 
 TEST(TrainerTest, OffloadingChangesNothing) {

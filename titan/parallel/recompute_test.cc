@@ -1,0 +1,146 @@
+// What the layers of a real model keep, and what they compute again, for each kind of recomputation.
+
+#include <ATen/ops/equal.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/ones_like.h>
+#include <ATen/record_function.h>
+#include <c10/core/Allocator.h>
+#include <c10/core/CPUAllocator.h>
+
+#include <atomic>
+#include <cstring>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "titan/config/experiment.pb.h"
+#include "titan/config/reader.h"
+#include "titan/model/init.h"
+#include "titan/parallel/parameters.h"
+#include "titan/parallel/walk.h"
+
+namespace titan {
+namespace {
+
+constexpr int64_t kLayers = 3, kDim = 32, kHeads = 4, kKvHeads = 2, kHeadDim = 8, kFfn = 48;
+constexpr int64_t kRows = 2, kSeqLen = 16;
+
+std::atomic<int64_t> live_bytes = 0;
+std::atomic<int64_t> num_products = 0;
+
+// The CPU's, with the sum of what is allocated.
+class CountingAllocator : public c10::Allocator {
+ public:
+  explicit CountingAllocator(c10::Allocator* inner) : inner_(inner) {}
+  c10::DataPtr allocate(size_t bytes) override {
+    live_bytes += static_cast<int64_t>(bytes);
+    auto* const block = new Block{inner_->allocate(bytes), static_cast<int64_t>(bytes)};
+    return {block->memory.get(), block, &Free, c10::Device(c10::kCPU)};
+  }
+  void copy_data(void* to, const void* from, size_t bytes) const override { std::memcpy(to, from, bytes); }
+
+ private:
+  struct Block {
+    c10::DataPtr memory;
+    int64_t bytes;
+  };
+  static void Free(void* pointer) {
+    const std::unique_ptr<Block> block(static_cast<Block*>(pointer));
+    live_bytes -= block->bytes;
+  }
+
+  c10::Allocator* const inner_;
+};
+
+std::unique_ptr<at::ObserverContext> CountProducts(const at::RecordFunction& function) {
+  if (std::strcmp(function.name(), "aten::linear") == 0) ++num_products;
+  return nullptr;
+}
+
+config::Experiment SmallExperiment() {
+  const auto experiment = ReadExperiment(R"({
+    "model": {"name": "llama3", "dim": 32, "n_layers": 3, "n_heads": 4, "n_kv_heads": 2, "ffn_hidden_dim": 48,
+              "vocab_size": 64},
+    "data": {"sources": [{"corpus": "synthetic"}]},
+    "training": {"seq_len": 16, "local_batch_size": 2, "steps": 10},
+    "optimizer": {"lr": 0.01},
+    "lr_scheduler": {"warmup_steps": 2}
+  })",
+                                         {.source_name = "test"});
+  EXPECT_TRUE(experiment.ok()) << experiment.status();
+  return *experiment;
+}
+
+struct Outcome {
+  int64_t bytes = 0;     // held between forward and backward
+  int64_t products = 0;  // matrix products of forward and of what ran again
+  at::Tensor loss;
+  std::vector<at::Tensor> gradients;
+};
+
+Outcome Walk(Recompute layers, bool split_backward = false) {
+  const config::Experiment experiment = SmallExperiment();
+  const std::unique_ptr<Model> model = *Model::Create(experiment.model());
+  const std::unique_ptr<ParallelGroups> groups = ParallelGroups::Single();
+  const std::unique_ptr<Parameters> parameters = *Parameters::Create(
+      model->spec(), *groups, {}, [](const ParameterSpec& parameter) { return InitialValue(parameter, 1); });
+  std::vector<Recompute> recompute(kLayers + 2, layers);
+  recompute.front() = recompute.back() = Recompute::kNothing;
+  const auto constant = [](int64_t value) { return at::full({kRows, kSeqLen}, value, at::kLong); };
+  const Microbatch microbatch{
+      .tokens = constant(3), .labels = constant(5), .context = model->MakeContext(constant(0), {})};
+
+  Outcome outcome;
+  parameters->BeginStep(1);
+  const int64_t bytes_before = live_bytes, products_before = num_products;
+  StageWalk walk(*model, *parameters, 0, kLayers + 2, microbatch, recompute, split_backward);
+  outcome.loss = walk.Forward(at::Tensor());
+  outcome.bytes = live_bytes - bytes_before;
+  if (split_backward) {
+    walk.BackwardInput(at::ones_like(outcome.loss));
+    walk.BackwardWeight();
+  } else {
+    walk.Backward(at::ones_like(outcome.loss));
+  }
+  outcome.products = num_products - products_before;
+  parameters->FinishGradients();
+  outcome.gradients = parameters->gradients();
+  return outcome;
+}
+
+class RecomputeTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    c10::SetCPUAllocator(new CountingAllocator(c10::GetCPUAllocator()), /*priority=*/1);
+    at::addGlobalCallback(at::RecordFunctionCallback(&CountProducts).scopes({at::RecordScope::FUNCTION}));
+  }
+};
+
+TEST_F(RecomputeTest, KeepsLessAndComputesMore) {
+  const Outcome none = Walk(Recompute::kNothing), cheap = Walk(Recompute::kCheap), all = Walk(Recompute::kAll);
+  EXPECT_EQ(none.products, 7 * kLayers);
+  EXPECT_EQ(cheap.products, (7 + 3) * kLayers);  // k, output, up
+  EXPECT_EQ(all.products, (7 + 7) * kLayers);
+  EXPECT_GT(none.bytes, cheap.bytes);
+  // Of each token: q, v, gate and down; attention's output, and a number for each of its heads.
+  const int64_t kept = kDim + kKvHeads * kHeadDim + kFfn + kDim + kDim + kHeads;
+  EXPECT_EQ(cheap.bytes - all.bytes, kLayers * kRows * kSeqLen * kept * 4);
+}
+
+TEST_F(RecomputeTest, ChangesNoBit) {
+  const Outcome expected = Walk(Recompute::kNothing);
+  for (const Recompute layers : {Recompute::kCheap, Recompute::kAll}) {
+    for (const bool split_backward : {false, true}) {
+      const Outcome outcome = Walk(layers, split_backward);
+      EXPECT_TRUE(at::equal(outcome.loss, expected.loss));
+      ASSERT_EQ(outcome.gradients.size(), expected.gradients.size());
+      for (size_t i = 0; i < expected.gradients.size(); ++i) {
+        EXPECT_TRUE(at::equal(outcome.gradients[i], expected.gradients[i])) << i;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace titan
