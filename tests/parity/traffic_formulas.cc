@@ -72,12 +72,18 @@ class Formulas {
     if (bytes > 0) bytes_[what] += bytes;
   }
 
+  // Then a layer's second forward takes attention and what was scattered from the first.
+  bool IsByOperator() const {
+    const config::ActivationCheckpoint& config = experiment_.activation_checkpoint();
+    return config.mode() == config::ActivationCheckpoint::MODE_SELECTIVE && config.selective_ac_option() == "op";
+  }
+
   // Forward passes of each block for a microbatch: a second one where a layer is computed again.
   std::vector<int64_t> Forwards() const {
     const config::ActivationCheckpoint& config = experiment_.activation_checkpoint();
     int64_t every = 1;
-    if (config.mode() == config::ActivationCheckpoint::MODE_SELECTIVE) {
-      CHECK(absl::SimpleAtoi(config.selective_ac_option(), &every)) << "no formula for recomputation by operator";
+    if (config.mode() == config::ActivationCheckpoint::MODE_SELECTIVE && !IsByOperator()) {
+      CHECK(absl::SimpleAtoi(config.selective_ac_option(), &every));
     }
     std::vector<int64_t> forwards;
     int64_t layer = 0;
@@ -115,14 +121,15 @@ class Formulas {
     const Parallelism& parallelism = experiment_.parallelism();
     const bool is_layer = kind == BlockKind::kLayer;
     // A layer gathers and scatters twice forward and twice backward; embedding and head do one of them each way.
-    const int64_t times = microbatches_ * (is_layer ? 2 * forwards + 2 : 1);
+    const int64_t gathers = microbatches_ * (is_layer ? 2 * forwards + 2 : 1);
+    const int64_t scatters = is_layer && IsByOperator() ? microbatches_ * 4 : gathers;
     if (!parallelism.enable_sequence_parallel()) {
-      Add("tp.all_reduce", times * AllReduceBytes(t_, HiddenBytes()));
+      Add("tp.all_reduce", scatters * AllReduceBytes(t_, HiddenBytes()));
     } else if (is_layer && parallelism.enable_async_tensor_parallel()) {
-      Add("tp.send", 2 * times * (t_ - 1) * HiddenBytes());
+      Add("tp.send", (gathers + scatters) * (t_ - 1) * HiddenBytes());
     } else {
-      Add("tp.all_gather", times * AllGatherBytes(t_, HiddenBytes()));
-      Add("tp.reduce_scatter", times * ReduceScatterBytes(t_, HiddenBytes()));
+      Add("tp.all_gather", gathers * AllGatherBytes(t_, HiddenBytes()));
+      Add("tp.reduce_scatter", scatters * ReduceScatterBytes(t_, HiddenBytes()));
     }
     if (kind != BlockKind::kHead) return;
     if (parallelism.disable_loss_parallel()) {
@@ -149,7 +156,8 @@ class Formulas {
             microbatches_ * (forwards + 1) * (2 * AllToAllBytes(c_, queries) + 2 * AllToAllBytes(c_, keys)));
         return absl::OkStatus();
       case Parallelism::CONTEXT_PARALLEL_ROTATE_METHOD_ALLTOALL:  // keys and values; backward they and their gradients
-        Add("cp.send", microbatches_ * 2 * (c_ - 1) * (forwards * keys + keys + keys / e_ * kFp32));
+        Add("cp.send",
+            microbatches_ * 2 * (c_ - 1) * ((IsByOperator() ? 1 : forwards) * keys + keys + keys / e_ * kFp32));
         return absl::OkStatus();
       default:
         return absl::UnimplementedError("no formula for this context_parallel_rotate_method");
