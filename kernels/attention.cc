@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "kernels/attention_piece.h"
+#include "kernels/function.h"
 
 namespace titan {
 
