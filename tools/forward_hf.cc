@@ -117,8 +117,8 @@ absl::StatusOr<NamedTensors> ForwardHf(const std::string& hf_dir, const NamedTen
   out.emplace_back("logits", ForwardLogits(*model, *parameters, microbatch, options.hidden ? &hidden : nullptr));
   const double scale = 1.0 / static_cast<double>(valid_labels);
   parameters->BeginStep(/*num_microbatches=*/1);
-  const at::Tensor loss_sum = options.backward ? ForwardBackward(*model, *parameters, microbatch, scale,
-                                                                 std::vector<bool>(model->blocks().size(), false))
+  const std::vector<Recompute> recompute(model->blocks().size(), Recompute::kNothing);
+  const at::Tensor loss_sum = options.backward ? ForwardBackward(*model, *parameters, microbatch, scale, recompute)
                                                : ForwardLossSum(*model, *parameters, microbatch);
   out.emplace_back("loss", loss_sum.mul(scale).reshape({1}));
   for (size_t i = 0; i < hidden.size(); ++i) out.emplace_back(absl::StrCat("hidden.", i), hidden[i]);
