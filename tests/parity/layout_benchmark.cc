@@ -30,12 +30,12 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr char kUsage[] = R"(usage: layout_benchmark [--steps N] [--seq_len N] [NAME...]
+constexpr char kUsage[] = R"(usage: layout_benchmark --steps N [--seq_len N] [NAME...]
 
 Trains the debug model (6.2 M parameters, fp32, 8 rows a step) in every layout, each rank a process with one thread, and
 prints a table: tokens per second of the median step, what the rank that sends most sends in a step, and the peak
 resident memory of the rank that has most, as it is and beyond what a process has before there is a model.
-  --steps    measured steps of each layout, after one that is not (3)
+  --steps    measured steps of each layout, after one that is not
   --seq_len  tokens of a row (128)
   NAME...    only these layouts)";
 
