@@ -5,17 +5,23 @@ as errors for our own files (not for generated ones and third parties). Visibili
 unless the target or its package says otherwise.
 """
 
+# What a program of --config=asan needs besides.
+ASAN_DEPS = select({
+    "//tools/build_defs:is_asan": ["//tools/build_defs:asan_options"],
+    "//conditions:default": [],
+})
+
 def titan_cc_library(name, **kwargs):
     native.cc_library(name = name, **kwargs)
 
-def titan_cc_binary(name, **kwargs):
-    native.cc_binary(name = name, **kwargs)
+def titan_cc_binary(name, deps = [], **kwargs):
+    native.cc_binary(name = name, deps = deps + ASAN_DEPS, **kwargs)
 
 def titan_cc_test(name, size = "small", deps = [], **kwargs):
     """A GoogleTest; `main` comes with it."""
     native.cc_test(
         name = name,
         size = size,
-        deps = deps + ["@com_google_googletest//:gtest_main"],
+        deps = deps + ["@com_google_googletest//:gtest_main"] + ASAN_DEPS,
         **kwargs
     )
