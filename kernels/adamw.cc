@@ -1,14 +1,13 @@
 #include "kernels/adamw.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/ops/_foreach_mul.h>
-#include <ATen/ops/_fused_adamw.h>
-#include <ATen/ops/full.h>
 
 #include <algorithm>
 #include <cmath>
 #include <vector>
 
+#include "kernels/adamw_cuda.h"
+#include "kernels/cuda.h"
 #include "kernels/simd.h"
 
 namespace titan {
@@ -34,25 +33,20 @@ std::vector<Piece> Pieces(at::TensorList tensors) {
   return pieces;
 }
 
-// The factors of the formula, computed in fp64 and rounded once.
-template <typename T>
-struct Factors {
-  explicit Factors(const AdamWArguments& a)
-      : gradient_scale(a.gradient_scale),
-        decay(1 - a.lr * a.weight_decay),
-        one_minus_beta1(1 - a.beta1),
-        beta2(a.beta2),
-        one_minus_beta2(1 - a.beta2),
-        step_size(a.lr / (1 - std::pow(a.beta1, a.num_updates))),
-        inverse_correction2(1 / std::sqrt(1 - std::pow(a.beta2, a.num_updates))),
-        eps(a.eps) {}
-
-  T gradient_scale, decay, one_minus_beta1, beta2, one_minus_beta2, step_size, inverse_correction2, eps;
-};
+cuda::AdamWFactors<double> FactorsOf(const AdamWArguments& a) {
+  return {.gradient_scale = a.gradient_scale,
+          .decay = 1 - a.lr * a.weight_decay,
+          .one_minus_beta1 = 1 - a.beta1,
+          .beta2 = a.beta2,
+          .one_minus_beta2 = 1 - a.beta2,
+          .step_size = a.lr / (1 - std::pow(a.beta1, a.num_updates)),
+          .inverse_correction2 = 1 / std::sqrt(1 - std::pow(a.beta2, a.num_updates)),
+          .eps = a.eps};
+}
 
 template <typename T>
 TITAN_INLINE void UpdatePiece(T* __restrict p, const T* __restrict g, T* __restrict m, T* __restrict v, int64_t size,
-                              const Factors<T>& f) {
+                              const cuda::AdamWFactors<T>& f) {
 #pragma omp simd
   for (int64_t i = 0; i < size; ++i) {
     const T gradient = g[i] * f.gradient_scale;
@@ -63,54 +57,80 @@ TITAN_INLINE void UpdatePiece(T* __restrict p, const T* __restrict g, T* __restr
 }
 
 template <typename T>
+TITAN_INLINE void CopyPiece(const T* __restrict p, c10::BFloat16* __restrict copy, int64_t size) {
+#pragma omp simd
+  for (int64_t i = 0; i < size; ++i) copy[i] = static_cast<c10::BFloat16>(static_cast<float>(p[i]));
+}
+
+template <typename T>
 void StepCpu(const AdamWTensors& tensors, const AdamWArguments& arguments) {
-  const Factors<T> factors(arguments);
+  const cuda::AdamWFactors<T> factors = FactorsOf(arguments).To<T>();
   const std::vector<Piece> pieces = Pieces(tensors.parameters);
   at::parallel_for(0, static_cast<int64_t>(pieces.size()), 1, [&](int64_t begin, int64_t end) {
     WithBestSimd([&]() TITAN_INLINE_LAMBDA {
       for (int64_t i = begin; i < end; ++i) {
         const Piece& piece = pieces[i];
-        UpdatePiece<T>(tensors.parameters[piece.tensor].template mutable_data_ptr<T>() + piece.begin,
-                       tensors.gradients[piece.tensor].template const_data_ptr<T>() + piece.begin,
+        T* const parameter = tensors.parameters[piece.tensor].template mutable_data_ptr<T>() + piece.begin;
+        const int64_t size = piece.end - piece.begin;
+        UpdatePiece<T>(parameter, tensors.gradients[piece.tensor].template const_data_ptr<T>() + piece.begin,
                        tensors.exp_avg[piece.tensor].template mutable_data_ptr<T>() + piece.begin,
-                       tensors.exp_avg_sq[piece.tensor].template mutable_data_ptr<T>() + piece.begin,
-                       piece.end - piece.begin, factors);
+                       tensors.exp_avg_sq[piece.tensor].template mutable_data_ptr<T>() + piece.begin, size, factors);
+        if (tensors.copies.empty()) continue;
+        CopyPiece<T>(parameter, tensors.copies[piece.tensor].template mutable_data_ptr<c10::BFloat16>() + piece.begin,
+                     size);
       }
     });
   });
 }
 
-// ATen's own multi-tensor kernel; it computes the same formula in the same order. It wants the number of updates as a
-// tensor on the device for each parameter; one tensor serves them all.
-void StepCuda(const AdamWTensors& tensors, const AdamWArguments& a) {
-  if (a.gradient_scale != 1) at::_foreach_mul_(tensors.gradients, a.gradient_scale);
-  const at::Tensor count = at::full({}, static_cast<double>(a.num_updates),
-                                    at::TensorOptions(tensors.parameters[0].device()).dtype(at::kFloat));
-  const std::vector<at::Tensor> counts(tensors.parameters.size(), count);
-  at::_fused_adamw_(tensors.parameters, tensors.gradients, tensors.exp_avg, tensors.exp_avg_sq, /*max_exp_avg_sqs=*/{},
-                    counts, a.lr, a.beta1, a.beta2, a.weight_decay, a.eps, /*amsgrad=*/false, /*maximize=*/false);
+void StepCuda(const AdamWTensors& tensors, const AdamWArguments& arguments) {
+  std::vector<cuda::AdamWTensor> list;
+  list.reserve(tensors.parameters.size());
+  for (size_t i = 0; i < tensors.parameters.size(); ++i) {
+    list.push_back({.parameter = tensors.parameters[i].mutable_data_ptr(),
+                    .gradient = tensors.gradients[i].const_data_ptr(),
+                    .exp_avg = tensors.exp_avg[i].mutable_data_ptr(),
+                    .exp_avg_sq = tensors.exp_avg_sq[i].mutable_data_ptr(),
+                    .copy = tensors.copies.empty() ? nullptr : tensors.copies[i].mutable_data_ptr(),
+                    .size = tensors.parameters[i].numel()});
+  }
+  if constexpr (cuda::kHasKernels) {
+    cuda::AdamWStep(cuda::ElementOf(tensors.parameters[0]), list.data(), static_cast<int64_t>(list.size()),
+                    FactorsOf(arguments), cuda::CurrentStream(tensors.parameters[0]));
+  }
+}
+
+void CheckTensors(const AdamWTensors& tensors) {
+  const size_t count = tensors.parameters.size();
+  TORCH_CHECK(tensors.gradients.size() == count && tensors.exp_avg.size() == count &&
+                  tensors.exp_avg_sq.size() == count && (tensors.copies.empty() || tensors.copies.size() == count),
+              "AdamWStep: lists of different length");
+  if (count == 0) return;
+  const auto dtype = tensors.parameters[0].scalar_type();
+  const auto check = [&](at::TensorList list, at::ScalarType expected) {
+    for (size_t i = 0; i < list.size(); ++i) {
+      TORCH_CHECK(list[i].scalar_type() == expected && list[i].is_contiguous() &&
+                      list[i].sizes() == tensors.parameters[i].sizes() &&
+                      list[i].device() == tensors.parameters[0].device(),
+                  "AdamWStep: tensor ", i, " differs in dtype, shape or device, or is not contiguous");
+    }
+  };
+  TORCH_CHECK(dtype == at::kFloat || dtype == at::kDouble, "AdamWStep: parameters must be fp32 or fp64");
+  for (const at::TensorList& list : {tensors.parameters, tensors.gradients, tensors.exp_avg, tensors.exp_avg_sq}) {
+    check(list, dtype);
+  }
+  check(tensors.copies, at::kBFloat16);
 }
 
 }  // namespace
 
 void AdamWStep(const AdamWTensors& tensors, const AdamWArguments& arguments) {
-  const size_t count = tensors.parameters.size();
-  TORCH_CHECK(
-      tensors.gradients.size() == count && tensors.exp_avg.size() == count && tensors.exp_avg_sq.size() == count,
-      "AdamWStep: lists of different length");
-  if (count == 0) return;
-  const auto dtype = tensors.parameters[0].scalar_type();
-  for (const at::TensorList& list : {tensors.parameters, tensors.gradients, tensors.exp_avg, tensors.exp_avg_sq}) {
-    for (size_t i = 0; i < count; ++i) {
-      TORCH_CHECK(
-          list[i].scalar_type() == dtype && list[i].is_contiguous() && list[i].sizes() == tensors.parameters[i].sizes(),
-          "AdamWStep: tensor ", i, " differs in dtype or shape, or is not contiguous");
-    }
-  }
-  if (tensors.parameters[0].is_cuda()) return StepCuda(tensors, arguments);
-  if (dtype == at::kDouble) return StepCpu<double>(tensors, arguments);
-  TORCH_CHECK(dtype == at::kFloat, "AdamWStep: parameters must be fp32 or fp64");
-  StepCpu<float>(tensors, arguments);
+  CheckTensors(tensors);
+  if (tensors.parameters.empty()) return;
+  const at::Tensor& first = tensors.parameters[0];
+  cuda::CheckDevice(first, "AdamWStep");
+  if (!first.is_cpu()) return StepCuda(tensors, arguments);
+  first.scalar_type() == at::kDouble ? StepCpu<double>(tensors, arguments) : StepCpu<float>(tensors, arguments);
 }
 
 }  // namespace titan

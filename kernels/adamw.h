@@ -21,12 +21,16 @@
 
 namespace titan {
 
-// Lists of equal length; tensor i of each has the same shape and dtype (fp32 or fp64), all contiguous on one device.
+// Lists of equal length; tensor i of each has the same shape and, but for copies, dtype (fp32 or fp64, one for all
+// tensors), all contiguous on one device.
 struct AdamWTensors {
   at::TensorList parameters;
-  at::TensorList gradients;  // read only on the CPU; scaled in place on the GPU
+  at::TensorList gradients;  // only read
   at::TensorList exp_avg;
   at::TensorList exp_avg_sq;
+  // bf16, or an empty list: overwritten with the updated parameters, rounded, in the same pass. What is gathered for
+  // the next step.
+  at::TensorList copies = {};
 };
 
 struct AdamWArguments {
@@ -39,7 +43,7 @@ struct AdamWArguments {
   double gradient_scale;
 };
 
-// Updates parameters, exp_avg and exp_avg_sq in place.
+// Updates parameters, exp_avg and exp_avg_sq in place, and writes copies.
 void AdamWStep(const AdamWTensors& tensors, const AdamWArguments& arguments);
 
 }  // namespace titan

@@ -2,13 +2,16 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/arange.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/equal.h>
+#include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
 #include <cmath>
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "kernels/gradient_check.h"
 
 namespace titan {
 namespace {
@@ -26,24 +29,42 @@ at::Tensor Values(int64_t size, double phase, at::ScalarType dtype) {
   return at::arange(size, at::kDouble).mul(0.37).add(phase).sin().pow(3).to(dtype);
 }
 
+// Sizes of several pieces, with and without elements left over from vectors of 16 bytes.
+const std::vector<int64_t> kSizes = {7, 100'003, 1, 0, 65'536};
+
 struct State {
-  explicit State(at::ScalarType dtype)
-      : parameters{Values(7, 0, dtype), Values(100'003, 1, dtype), Values(1, 2, dtype)} {
-    for (const at::Tensor& parameter : parameters) {
+  explicit State(at::ScalarType dtype, at::Device device = at::kCPU, const std::vector<int64_t>& sizes = kSizes) {
+    for (size_t i = 0; i < sizes.size(); ++i) {
+      const at::Tensor parameter = Values(sizes[i], static_cast<double>(i), dtype).to(device);
+      parameters.push_back(parameter);
       exp_avg.push_back(at::zeros_like(parameter));
       exp_avg_sq.push_back(at::zeros_like(parameter));
+      copies.push_back(at::empty_like(parameter, at::kBFloat16));
     }
   }
 
-  void Step(AdamWArguments arguments, int64_t step) {
-    std::vector<at::Tensor> gradients;
-    for (const at::Tensor& p : parameters) gradients.push_back(Values(p.numel(), step * 1.3, p.scalar_type()));
+  void Step(AdamWArguments arguments, int64_t step, bool with_copies = true) {
+    std::vector<at::Tensor> gradients, before;
+    for (const at::Tensor& p : parameters) {
+      gradients.push_back(Values(p.numel(), static_cast<double>(step) * 1.3, p.scalar_type()).to(p.device()));
+      before.push_back(gradients.back().clone());
+    }
     arguments.num_updates = step;
-    AdamWStep({parameters, gradients, exp_avg, exp_avg_sq}, arguments);
+    const at::TensorList copied = with_copies ? at::TensorList(copies) : at::TensorList();
+    AdamWStep({parameters, gradients, exp_avg, exp_avg_sq, copied}, arguments);
+    for (size_t i = 0; i < before.size(); ++i) EXPECT_TRUE(at::equal(gradients[i], before[i]));
   }
 
-  std::vector<at::Tensor> parameters, exp_avg, exp_avg_sq;
+  std::vector<at::Tensor> parameters, exp_avg, exp_avg_sq, copies;
 };
+
+void ExpectEqual(const State& a, const State& b) {
+  for (size_t i = 0; i < a.parameters.size(); ++i) {
+    EXPECT_TRUE(at::equal(a.parameters[i], b.parameters[i])) << "tensor " << i;
+    EXPECT_TRUE(at::equal(a.exp_avg[i], b.exp_avg[i])) << "tensor " << i;
+    EXPECT_TRUE(at::equal(a.exp_avg_sq[i], b.exp_avg_sq[i])) << "tensor " << i;
+  }
+}
 
 // The textbook: one element at a time, in fp64, with the bias-corrected averages written out.
 std::vector<double> Reference(const at::Tensor& start, int64_t steps, const AdamWArguments& a) {
@@ -67,15 +88,22 @@ std::vector<double> Reference(const at::Tensor& start, int64_t steps, const Adam
   return result;
 }
 
+void ExpectNear(const at::Tensor& actual, const std::vector<double>& expected, double tolerance) {
+  const at::Tensor wide = actual.to(at::kCPU, at::kDouble);
+  for (size_t k = 0; k < expected.size(); ++k) {
+    ASSERT_NEAR(wide.const_data_ptr<double>()[k], expected[k], tolerance)
+        << "element " << k << " of " << expected.size();
+  }
+}
+
 void ExpectFollowsTheTextbook(at::ScalarType dtype, double tolerance) {
   const State start(dtype);
-  State state(dtype);
-  for (int64_t step = 1; step <= 5; ++step) state.Step(kArguments, step);
-  for (size_t i = 0; i < state.parameters.size(); ++i) {
-    const std::vector<double> expected = Reference(start.parameters[i], 5, kArguments);
-    const at::Tensor actual = state.parameters[i].to(at::kDouble);
-    for (size_t k = 0; k < expected.size(); ++k) {
-      ASSERT_NEAR(actual.const_data_ptr<double>()[k], expected[k], tolerance) << "tensor " << i << " element " << k;
+  for (const at::Device device : TestDevices()) {
+    SCOPED_TRACE(device.str());
+    State state(dtype, device);
+    for (int64_t step = 1; step <= 5; ++step) state.Step(kArguments, step);
+    for (size_t i = 0; i < state.parameters.size(); ++i) {
+      ExpectNear(state.parameters[i], Reference(start.parameters[i], 5, kArguments), tolerance);
     }
   }
 }
@@ -92,15 +120,58 @@ TEST(AdamWTest, DoesNotDependOnTheNumberOfThreads) {
   at::set_num_threads(3);
   many.Step(kArguments, 1);
   at::set_num_threads(threads);
-  for (size_t i = 0; i < one.parameters.size(); ++i) EXPECT_TRUE(at::equal(one.parameters[i], many.parameters[i]));
+  ExpectEqual(one, many);
+}
+
+TEST(AdamWTest, CopiesAreTheRoundedParameters) {
+  for (const at::Device device : TestDevices()) {
+    for (const at::ScalarType dtype : {at::kFloat, at::kDouble}) {
+      State with(dtype, device), without(dtype, device);
+      for (int64_t step = 1; step <= 2; ++step) {
+        with.Step(kArguments, step);
+        without.Step(kArguments, step, /*with_copies=*/false);
+        for (size_t i = 0; i < with.copies.size(); ++i) {
+          EXPECT_TRUE(at::equal(with.copies[i], with.parameters[i].to(at::kBFloat16))) << device << " tensor " << i;
+        }
+      }
+      ExpectEqual(with, without);
+    }
+  }
+}
+
+// More tensors than one launch takes, from every alignment.
+TEST(AdamWTest, ManySmallTensors) {
+  std::vector<int64_t> sizes;
+  for (int64_t i = 0; i < 700; ++i) sizes.push_back(i % 11);
+  for (const at::Device device : TestDevices()) {
+    State one_by_one(at::kFloat, device, sizes), views(at::kFloat, device, sizes);
+    const at::Tensor memory = at::zeros({11 * 700}, at::TensorOptions(device));
+    int64_t offset = 0;
+    for (at::Tensor& parameter : views.parameters) {
+      const at::Tensor view = memory.narrow(0, offset, parameter.numel());
+      offset += parameter.numel();
+      view.copy_(parameter);
+      parameter = view;
+    }
+    one_by_one.Step(kArguments, 1);
+    views.Step(kArguments, 1);
+    ExpectEqual(one_by_one, views);
+    for (size_t i = 0; i < sizes.size(); ++i) {
+      const at::Tensor start = Values(sizes[i], static_cast<double>(i), at::kFloat);
+      ExpectNear(views.parameters[i], Reference(start, 1, kArguments), 2e-4);
+    }
+  }
 }
 
 TEST(AdamWTest, RefusesTensorsThatDoNotMatch) {
-  State state(at::kFloat);
+  State state(at::kFloat, at::kCPU, {7, 3, 1});
   std::vector<at::Tensor> gradients = {state.parameters[0], state.parameters[1]};
   EXPECT_ANY_THROW(AdamWStep({state.parameters, gradients, state.exp_avg, state.exp_avg_sq}, kArguments));
   gradients.push_back(Values(2, 0, at::kFloat));
   EXPECT_ANY_THROW(AdamWStep({state.parameters, gradients, state.exp_avg, state.exp_avg_sq}, kArguments));
+  EXPECT_ANY_THROW(AdamWStep(
+      {state.parameters, state.parameters, state.exp_avg, state.exp_avg_sq, /*copies, of fp32=*/state.exp_avg},
+      kArguments));
 }
 
 }  // namespace

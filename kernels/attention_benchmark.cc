@@ -22,7 +22,7 @@ int main() {
         "(8, 256, " + std::to_string(heads) + ":" + std::to_string(kv_heads) + ", " + std::to_string(dim) + ")";
     const at::Tensor mask = at::ones({1, 1, 256, 256}, at::kBool).tril().expand({8, 1, 256, 256});
     const at::Tensor first_key = at::zeros({8, 256}, at::kLong);
-    const auto ours = [&](const auto& in) { return titan::Attention(in[0], in[1], in[2], first_key, mask); };
+    const auto ours = [&](const auto& in) { return titan::Attention(in[0], in[1], in[2], {.first_key = first_key}); };
     titan::CompareForwardBackward("attention, library causal " + shape, inputs, 0, ours, [](const auto& in) {
       return titan::LibraryAttention(in[0], in[1], in[2], at::Tensor());
     });

@@ -233,7 +233,12 @@ TEST(AttentionPieceTest, WholePieces) {
 TEST(AttentionPieceTest, PieceAttentionIsDifferentiable) {
   const Example e = MakeExample({2, 20, 37, 4, 2, 12}, at::kDouble);
   const AttentionPiece piece{.queries = 20, .keys = 30, .first_key = e.first, .end_key = e.end.clamp_max(30)};
-  const auto actual = [&](const auto& in) { return PieceAttention(in[0], in[1], in[2], piece); };
+  const auto actual = [&](const auto& in) {
+    AttentionPiece there = piece;
+    there.first_key = there.first_key.to(in[0].device());
+    there.end_key = there.end_key.to(in[0].device());
+    return PieceAttention(in[0], in[1], in[2], there);
+  };
   const auto reference = [&](const auto& in) {
     return Reference(in[0], in[1], in[2], piece.first_key, piece.end_key).out;
   };

@@ -5,9 +5,11 @@
 #include <ATen/ops/equal.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/ones.h>
+#include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -54,6 +56,27 @@ at::Tensor FirstKeys(const at::Tensor& document) {
   return first;
 }
 
+// Of rows whose documents are numbered.
+void AddStarts(const at::Tensor& document, VisibleKeys& visible) {
+  std::vector<int32_t> starts;
+  const int64_t size = document.numel(), sequence = document.size(1);
+  for (int64_t i = 0; i < size; ++i) {
+    const at::Tensor flat = document.view({-1});
+    if (i % sequence == 0 || !flat[i].equal(flat[i - 1])) starts.push_back(static_cast<int32_t>(i));
+  }
+  starts.push_back(static_cast<int32_t>(size));
+  for (size_t i = 1; i < starts.size(); ++i) {
+    visible.longest_document = std::max<int64_t>(visible.longest_document, starts[i] - starts[i - 1]);
+  }
+  visible.document_starts = at::tensor(starts, at::kInt);
+}
+
+VisibleKeys OnDevice(VisibleKeys visible, at::Device device) {
+  visible.first_key = visible.first_key.to(device);
+  if (visible.document_starts.defined()) visible.document_starts = visible.document_starts.to(device);
+  return visible;
+}
+
 void ExpectMatches(const Shape& shape, const Operator& actual, const at::Tensor& mask) {
   SCOPED_TRACE(testing::Message() << "S=" << shape.sequence << " H=" << shape.heads << ":" << shape.kv_heads
                                   << " d=" << shape.dim);
@@ -67,7 +90,8 @@ TEST(AttentionTest, CausalMatchesReference) {
   for (const Shape& shape : kShapes) {
     const at::Tensor first_key = at::zeros({shape.batch, shape.sequence}, at::kLong);
     const at::Tensor mask = Causal(shape.sequence);
-    ExpectMatches(shape, [&](const auto& in) { return Attention(in[0], in[1], in[2], first_key, at::Tensor()); }, mask);
+    ExpectMatches(
+        shape, [&](const auto& in) { return Attention(in[0], in[1], in[2], {.first_key = first_key}); }, mask);
     ExpectMatches(shape, [](const auto& in) { return LibraryAttention(in[0], in[1], in[2], at::Tensor()); }, mask);
   }
 }
@@ -78,9 +102,13 @@ TEST(AttentionTest, DocumentsMatchReference) {
     const at::Tensor document = Integers(10, {shape.batch, shape.sequence}, 9).eq(0).to(at::kLong).cumsum(1);
     const at::Tensor same = document.unsqueeze(2).eq(document.unsqueeze(1)).unsqueeze(1);  // (B, 1, S, S)
     const at::Tensor mask = same.logical_and(Causal(shape.sequence));
-    const at::Tensor first_key = FirstKeys(document);
-    ExpectMatches(shape, [&](const auto& in) { return Attention(in[0], in[1], in[2], first_key, mask); }, mask);
-    ExpectMatches(shape, [&](const auto& in) { return LibraryAttention(in[0], in[1], in[2], mask); }, mask);
+    // On a GPU bf16 takes the starts, fp32 and fp64 make a mask of first_key.
+    VisibleKeys visible{.first_key = FirstKeys(document), .several_documents = true};
+    AddStarts(document, visible);
+    ExpectMatches(
+        shape, [&](const auto& in) { return Attention(in[0], in[1], in[2], OnDevice(visible, in[0].device())); }, mask);
+    ExpectMatches(
+        shape, [&](const auto& in) { return LibraryAttention(in[0], in[1], in[2], mask.to(in[0].device())); }, mask);
   }
 }
 
@@ -88,7 +116,7 @@ TEST(AttentionTest, DocumentsMatchReference) {
 TEST(AttentionTest, LargeScores) {
   const std::vector<at::Tensor> in = {Normal({1, 20, 2, 16}, 1) * 30, Normal({1, 20, 2, 16}, 2) * 30,
                                       Normal({1, 20, 2, 16}, 3)};
-  const at::Tensor out = Attention(in[0], in[1], in[2], at::zeros({1, 20}, at::kLong), at::Tensor());
+  const at::Tensor out = Attention(in[0], in[1], in[2], {.first_key = at::zeros({1, 20}, at::kLong)});
   EXPECT_LE(RelativeError(out, Reference(in[0], in[1], in[2], Causal(20))), 1e-12);
 }
 
@@ -98,7 +126,7 @@ TEST(AttentionTest, GradientsDoNotDependOnThreads) {
     at::set_num_threads(threads);
     std::vector<at::Tensor> in;
     for (const at::Tensor& x : Inputs({2, 65, 6, 3, 16})) in.push_back(x.to(at::kFloat).requires_grad_(true));
-    Attention(in[0], in[1], in[2], at::zeros({2, 65}, at::kLong), at::Tensor()).square().sum().backward();
+    Attention(in[0], in[1], in[2], {.first_key = at::zeros({2, 65}, at::kLong)}).square().sum().backward();
     gradients.push_back(in[1].grad());
   }
   EXPECT_TRUE(at::equal(gradients[0], gradients[1]));
@@ -106,8 +134,8 @@ TEST(AttentionTest, GradientsDoNotDependOnThreads) {
 
 TEST(AttentionTest, RefusesHeadsThatDoNotDivide) {
   const at::Tensor q = Normal({1, 4, 3, 8}, 1), k = Normal({1, 4, 2, 8}, 1), first_key = at::zeros({1, 4}, at::kLong);
-  EXPECT_THROW(Attention(q, k, k, first_key, at::Tensor()), c10::Error);
-  EXPECT_THROW(Attention(q, q, q, first_key.t(), at::Tensor()), c10::Error);
+  EXPECT_THROW(Attention(q, k, k, {.first_key = first_key}), c10::Error);
+  EXPECT_THROW(Attention(q, q, q, {.first_key = first_key.t()}), c10::Error);
 }
 
 }  // namespace

@@ -16,7 +16,7 @@ TEST(EmbeddingTest, MatchesOneHotProduct) {
   for (const auto& [vocab, dim] : {std::pair<int64_t, int64_t>{1, 1}, {7, 5}, {300, 33}}) {
     const at::Tensor indices = Integers(vocab, {4, 29}, 3);
     const std::vector<at::Tensor> inputs = {Normal({vocab, dim}, 1)};
-    const auto actual = [&](const auto& in) { return Embedding(indices, in[0]); };
+    const auto actual = [&](const auto& in) { return Embedding(indices.to(in[0].device()), in[0]); };
     const auto reference = [&, classes = vocab](const auto& in) {
       return at::matmul(at::one_hot(indices, classes).to(at::kDouble), in[0]);
     };

@@ -2,8 +2,8 @@
 //
 //   const double norm = GlobalNorm(gradients).item<double>();
 //
-// Squares are summed in fp64, in pieces of a fixed size: the result is the same for any number of threads. A norm that
-// is not finite says that some element is not; FirstNonFinite finds the tensor.
+// Squares are summed in fp64, in pieces of a fixed size: the result is the same for any number of threads, and every
+// time. A norm that is not finite says that some element is not; FirstNonFinite finds the tensor.
 
 #ifndef TITAN_KERNELS_GLOBAL_NORM_H_
 #define TITAN_KERNELS_GLOBAL_NORM_H_
@@ -15,7 +15,8 @@
 
 namespace titan {
 
-// tensors: fp32 or fp64 of one dtype, contiguous, on one device -> scalar, fp64, on the same device (not waited for).
+// tensors: fp32, fp64 or bf16 of one dtype, contiguous, on one device -> scalar, fp64, on the same device (not waited
+// for).
 at::Tensor GlobalNorm(at::TensorList tensors);
 
 // Index of the first tensor that holds an infinity or NaN. Slow (it waits for the device after every tensor): for

@@ -2,6 +2,7 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/arange.h>
+#include <ATen/ops/equal.h>
 #include <ATen/ops/full.h>
 
 #include <cmath>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "kernels/gradient_check.h"
 
 namespace titan {
 namespace {
@@ -16,28 +18,59 @@ namespace {
 // 1/sqrt(k+1) for k below `size`: the norm is the root of a harmonic number.
 at::Tensor Values(int64_t size, at::ScalarType dtype) { return at::arange(1, size + 1, at::kDouble).rsqrt().to(dtype); }
 
-TEST(GlobalNormTest, IsThatOfOneLongVector) {
-  for (const at::ScalarType dtype : {at::kFloat, at::kDouble}) {
-    double squares = 0;
-    std::vector<at::Tensor> tensors = {Values(100'000, dtype), Values(1, dtype), Values(33, dtype), Values(0, dtype)};
-    for (const at::Tensor& tensor : tensors) {
-      const at::Tensor wide = tensor.to(at::kDouble);
-      for (int64_t i = 0; i < wide.numel(); ++i) squares += std::pow(wide.const_data_ptr<double>()[i], 2);
-    }
-    const at::Tensor norm = GlobalNorm(tensors);
+void ExpectNormOfOneLongVector(const std::vector<at::Tensor>& tensors) {
+  double squares = 0;
+  for (const at::Tensor& tensor : tensors) {
+    const at::Tensor wide = tensor.to(at::kDouble);
+    for (int64_t i = 0; i < wide.numel(); ++i) squares += std::pow(wide.const_data_ptr<double>()[i], 2);
+  }
+  for (const at::Device device : TestDevices()) {
+    std::vector<at::Tensor> there;
+    for (const at::Tensor& tensor : tensors) there.push_back(tensor.to(device));
+    const at::Tensor norm = GlobalNorm(there);
     EXPECT_EQ(norm.scalar_type(), at::kDouble);
-    EXPECT_NEAR(norm.item<double>(), std::sqrt(squares), 1e-12);
+    EXPECT_EQ(norm.device(), device);
+    EXPECT_NEAR(norm.item<double>(), std::sqrt(squares), 1e-12 * std::sqrt(squares));
+    EXPECT_TRUE(at::equal(GlobalNorm(there), norm));
+  }
+}
+
+TEST(GlobalNormTest, IsThatOfOneLongVector) {
+  for (const at::ScalarType dtype : {at::kFloat, at::kDouble, at::kBFloat16}) {
+    ExpectNormOfOneLongVector({Values(100'003, dtype), Values(1, dtype), Values(33, dtype), Values(0, dtype)});
+    ExpectNormOfOneLongVector({Values(65'536, dtype)});
+    ExpectNormOfOneLongVector({Values(0, dtype)});
+  }
+}
+
+// More tensors than one launch takes.
+TEST(GlobalNormTest, ManySmallTensors) {
+  std::vector<at::Tensor> tensors;
+  for (int64_t i = 0; i < 1100; ++i) tensors.push_back(Values(i % 11, at::kFloat));
+  ExpectNormOfOneLongVector(tensors);
+}
+
+TEST(GlobalNormTest, TakesTensorsThatDoNotBeginAt16Bytes) {
+  for (const at::Device device : TestDevices()) {
+    const at::Tensor ones = at::full({70'000}, 1.0f, at::TensorOptions(device));
+    EXPECT_DOUBLE_EQ(GlobalNorm({ones.narrow(0, 1, 60'000), ones.narrow(0, 3, 400)}).item<double>(),
+                     std::sqrt(60'400.0));
   }
 }
 
 TEST(GlobalNormTest, KeepsSmallValuesBesideLargeOnes) {
   // In fp32 the sum 1e8 + 1e4 * 1 would lose the ones.
-  const std::vector<at::Tensor> tensors = {at::full({1}, 1e4f), at::full({10'000}, 1.0f)};
-  EXPECT_DOUBLE_EQ(GlobalNorm(tensors).item<double>(), std::sqrt(1e8 + 1e4));
+  for (const at::Device device : TestDevices()) {
+    const at::TensorOptions options(device);
+    const std::vector<at::Tensor> tensors = {at::full({1}, 1e4f, options), at::full({10'000}, 1.0f, options)};
+    EXPECT_DOUBLE_EQ(GlobalNorm(tensors).item<double>(), std::sqrt(1e8 + 1e4));
+  }
 }
 
 TEST(GlobalNormTest, DoesNotOverflowInFp32) {
-  EXPECT_DOUBLE_EQ(GlobalNorm({at::full({4}, 0x1p100f)}).item<double>(), 0x1p101);
+  for (const at::Device device : TestDevices()) {
+    EXPECT_DOUBLE_EQ(GlobalNorm({at::full({4}, 0x1p100f, at::TensorOptions(device))}).item<double>(), 0x1p101);
+  }
 }
 
 TEST(GlobalNormTest, DoesNotDependOnTheNumberOfThreads) {

@@ -1,6 +1,7 @@
 #include "kernels/gradient_check.h"
 
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Context.h>
 #include <ATen/ops/randint.h>
 #include <ATen/ops/randn.h>
 
@@ -17,19 +18,28 @@ struct Results {
 };
 
 // The output's gradient is rounded as an output of `gradient_dtype` would have it; none: as the output's own.
-Results Run(const std::vector<at::Tensor>& values, at::ScalarType dtype, const Operator& op,
+Results Run(const std::vector<at::Tensor>& values, at::Device device, at::ScalarType dtype, const Operator& op,
             std::optional<at::ScalarType> gradient_dtype = std::nullopt) {
   std::vector<at::Tensor> inputs;
-  for (const at::Tensor& value : values) inputs.push_back(value.to(dtype).detach().clone().requires_grad_(true));
+  for (const at::Tensor& value : values) {
+    inputs.push_back(value.to(device, dtype, /*non_blocking=*/false, /*copy=*/true).detach().requires_grad_(true));
+  }
   Results results;
   results.output = op(inputs);
   const at::ScalarType own = results.output.scalar_type();
-  results.output.backward(Normal(results.output.sizes(), 1234).to(gradient_dtype.value_or(own)).to(own));
-  for (const at::Tensor& input : inputs) results.gradients.push_back(input.grad());
+  results.output.backward(Normal(results.output.sizes(), 1234).to(gradient_dtype.value_or(own)).to(device, own));
+  for (const at::Tensor& input : inputs) results.gradients.push_back(input.grad().cpu());
+  results.output = results.output.detach().cpu();
   return results;
 }
 
 }  // namespace
+
+std::vector<at::Device> TestDevices() {
+  std::vector<at::Device> devices = {at::kCPU};
+  if (at::globalContext().hasCUDA()) devices.emplace_back(at::kCUDA, 0);
+  return devices;
+}
 
 at::Tensor Normal(at::IntArrayRef shape, uint64_t seed) {
   return at::randn(shape, at::detail::createCPUGenerator(seed), at::TensorOptions(at::kDouble));
@@ -51,15 +61,18 @@ void ExpectMatchesReference(const std::vector<at::Tensor>& inputs, at::ScalarTyp
                             const Operator& actual, const Operator& reference) {
   std::vector<at::Tensor> rounded;
   for (const at::Tensor& input : inputs) rounded.push_back(input.to(dtype).to(at::kDouble));
-  const Results mine = Run(rounded, dtype, actual);
-  const Results golden = Run(rounded, at::kDouble, reference, mine.output.scalar_type());
-  ASSERT_EQ(mine.output.sizes(), golden.output.sizes());
-  EXPECT_LE(RelativeError(mine.output, golden.output), tolerance) << "output, " << dtype;
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    ASSERT_TRUE(mine.gradients[i].defined()) << "input " << i << " has no gradient";
-    EXPECT_EQ(mine.gradients[i].scalar_type(), dtype);
-    EXPECT_LE(RelativeError(mine.gradients[i], golden.gradients[i]), tolerance)
-        << "gradient of input " << i << ", " << dtype;
+  for (const at::Device device : TestDevices()) {
+    SCOPED_TRACE(device.str());
+    const Results mine = Run(rounded, device, dtype, actual);
+    const Results golden = Run(rounded, at::kCPU, at::kDouble, reference, mine.output.scalar_type());
+    ASSERT_EQ(mine.output.sizes(), golden.output.sizes());
+    EXPECT_LE(RelativeError(mine.output, golden.output), tolerance) << "output, " << dtype;
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      ASSERT_TRUE(mine.gradients[i].defined()) << "input " << i << " has no gradient";
+      EXPECT_EQ(mine.gradients[i].scalar_type(), dtype);
+      EXPECT_LE(RelativeError(mine.gradients[i], golden.gradients[i]), tolerance)
+          << "gradient of input " << i << ", " << dtype;
+    }
   }
 }
 

@@ -9,6 +9,7 @@
 #define TITAN_KERNELS_GRADIENT_CHECK_H_
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
 
 #include <cstdint>
 #include <functional>
@@ -27,8 +28,12 @@ double RelativeError(const at::Tensor& actual, const at::Tensor& expected);
 
 using Operator = std::function<at::Tensor(const std::vector<at::Tensor>& inputs)>;
 
+// The CPU, and a GPU where the build and the machine have one.
+std::vector<at::Device> TestDevices();
+
 // Both get `inputs` (float64) rounded to `dtype`, the reference in float64. Expects the relative error of the output
-// and of the gradient of every input under a fixed random output gradient to be at most `tolerance`.
+// and of the gradient of every input under a fixed random output gradient to be at most `tolerance`. `actual` runs on
+// each of TestDevices(), where its inputs are.
 void ExpectMatchesReference(const std::vector<at::Tensor>& inputs, at::ScalarType dtype, double tolerance,
                             const Operator& actual, const Operator& reference);
 

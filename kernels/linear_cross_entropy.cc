@@ -2,16 +2,10 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/arange.h>
+#include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/exp.h>
-#include <ATen/ops/full_like.h>
-#include <ATen/ops/gather.h>
-#include <ATen/ops/logsumexp.h>
 #include <ATen/ops/mm.h>
-#include <ATen/ops/scalar_tensor.h>
-#include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/GradMode.h>
 
@@ -20,7 +14,9 @@
 #include <memory>
 #include <utility>
 
+#include "kernels/cuda.h"
 #include "kernels/function.h"
+#include "kernels/linear_cross_entropy_cuda.h"
 #include "kernels/simd.h"
 
 namespace titan {
@@ -35,6 +31,22 @@ int64_t ChunkRows(const at::Tensor& hidden, const at::Tensor& weight) {
   const int64_t row_bytes = std::max<int64_t>(1, weight.size(0) * hidden.element_size());
   const int64_t budget = hidden.is_cpu() ? kChunkBytesCpu : kChunkBytesDevice;
   return std::max(kMinChunkRows, budget / row_bytes);
+}
+
+// Of exp(logit - largest). In parts, so that the error does not grow with the vocabulary.
+template <typename T>
+TITAN_INLINE Accumulator<T> SumOfExponentials(const T* __restrict logits, int64_t vocab, Accumulator<T> largest) {
+  using A = Accumulator<T>;
+  constexpr int64_t kPart = 256;
+  double sum = 0;
+  for (int64_t begin = 0; begin < vocab; begin += kPart) {
+    const int64_t end = std::min(vocab, begin + kPart);
+    A part = 0;
+#pragma omp simd reduction(+ : part)
+    for (int64_t i = begin; i < end; ++i) part += Exp(static_cast<A>(logits[i]) - largest);
+    sum += part;
+  }
+  return static_cast<A>(sum);
 }
 
 // The loss of one row. With kGradient `logits` becomes softmax - onehot(label), or zeros for an ignored row.
@@ -52,9 +64,7 @@ TITAN_INLINE Accumulator<T> RowLoss(T* __restrict logits, int64_t label, int64_t
     largest = value > largest ? value : largest;
   }
   const A target = static_cast<A>(logits[label]);
-  A sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < vocab; ++i) sum += Exp(static_cast<A>(logits[i]) - largest);
+  const A sum = SumOfExponentials(logits, vocab, largest);
   if constexpr (kGradient) {
     const A scale = A(1) / sum;
     const A at_label = Exp(target - largest) * scale - A(1);
@@ -65,7 +75,6 @@ TITAN_INLINE Accumulator<T> RowLoss(T* __restrict logits, int64_t label, int64_t
   return largest + std::log(sum) - target;
 }
 
-// Losses of a chunk's rows; `logits` (rows, V) becomes their gradient when `gradient`.
 at::Tensor ChunkLossCpu(at::Tensor& logits, const at::Tensor& labels, bool gradient) {
   const int64_t vocab = logits.size(1);
   at::Tensor losses = at::empty({logits.size(0)}, logits.options().dtype(at::kDouble));
@@ -85,19 +94,35 @@ at::Tensor ChunkLossCpu(at::Tensor& logits, const at::Tensor& labels, bool gradi
   return losses;
 }
 
-// The same from ATen operators, for any device.
-at::Tensor ChunkLossComposite(at::Tensor& logits, const at::Tensor& labels, bool gradient) {
-  const at::Tensor wide = logits.to(logits.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
-  const at::Tensor valid = labels.ne(kIgnoredLabel);  // (rows)
-  const at::Tensor index = at::where(valid, labels, at::scalar_tensor(0, labels.options())).unsqueeze(1);
-  const at::Tensor normalizer = at::logsumexp(wide, {1}, /*keepdim=*/true);  // (rows, 1)
-  const at::Tensor losses = (normalizer - at::gather(wide, 1, index)).squeeze(1) * valid;
-  if (gradient) {
-    at::Tensor softmax = at::exp(wide - normalizer);
-    softmax.scatter_add_(1, index, at::full_like(normalizer, -1));
-    logits = (softmax * valid.unsqueeze(1)).to(logits.scalar_type());
+static_assert(cuda::kCrossEntropyIgnored == kIgnoredLabel);
+
+at::Tensor ChunkLossCuda(at::Tensor& logits, const at::Tensor& labels, bool gradient) {
+  at::Tensor losses = at::empty({logits.size(0)}, logits.options().dtype(at::kDouble));
+  if constexpr (cuda::kHasKernels) {
+    cuda::CrossEntropyRows(cuda::ElementOf(logits), logits.mutable_data_ptr(), labels.const_data_ptr<int64_t>(),
+                           logits.size(0), logits.size(1), gradient, losses.mutable_data_ptr<double>(),
+                           cuda::CurrentStream(logits));
   }
-  return losses.to(at::kDouble);
+  return losses;
+}
+
+// Losses of a chunk's rows; `logits` (rows, V) becomes their gradient when `gradient`.
+at::Tensor ChunkLoss(at::Tensor& logits, const at::Tensor& labels, bool gradient) {
+  return (logits.is_cpu() ? ChunkLossCpu : ChunkLossCuda)(logits, labels, gradient);
+}
+
+// Adds dlogits^T h, dlogits (rows, V), h (rows, D), to `sum` (V, D), which the first of several chunks creates in the
+// accumulation dtype.
+void AddWeightGradient(const at::Tensor& dlogits, const at::Tensor& h, at::ScalarType accumulator, at::Tensor& sum) {
+  const at::Tensor dlogits_t = dlogits.t();
+  if (h.scalar_type() == accumulator) {
+    sum = sum.defined() ? sum.addmm_(dlogits_t, h) : at::mm(dlogits_t, h);
+  } else if (h.is_cuda()) {  // where LibTorch has products that are not rounded to h's dtype
+    sum = sum.defined() ? at::addmm_out(sum, sum, dlogits_t, h, accumulator) : at::mm(dlogits_t, h, accumulator);
+  } else {
+    const at::Tensor product = at::mm(dlogits_t, h);
+    sum = sum.defined() ? sum.add_(product) : product.to(accumulator);
+  }
 }
 
 struct Gradients {
@@ -130,17 +155,14 @@ Gradients ForwardChunks(const at::Tensor& hidden, const at::Tensor& weight, cons
     const at::Tensor h = hidden.narrow(0, begin, count);  // (count, D)
     at::Tensor logits = at::mm(h, weight.t());            // (count, V)
     const at::Tensor y = labels.narrow(0, begin, count);
-    total += (hidden.is_cpu() ? ChunkLossCpu(logits, y, gradient) : ChunkLossComposite(logits, y, gradient)).sum();
+    total += ChunkLoss(logits, y, gradient).sum();
     if (!gradient) continue;
     at::Tensor dh = out.dhidden.narrow(0, begin, count);
     at::mm_out(dh, logits, weight);
-    if (!out.dweight.defined()) {
-      out.dweight = at::mm(logits.t(), h);  // (V, D)
-      if (count < rows) out.dweight = out.dweight.to(accumulator);
-    } else if (hidden.scalar_type() == accumulator) {
-      out.dweight.addmm_(logits.t(), h);
+    if (count == rows) {
+      out.dweight = at::mm(logits.t(), h);
     } else {
-      out.dweight.add_(at::mm(logits.t(), h));
+      AddWeightGradient(logits, h, accumulator, out.dweight);
     }
   }
   out.loss = total.to(accumulator);
@@ -172,6 +194,10 @@ at::Tensor LinearCrossEntropy(const at::Tensor& hidden, const at::Tensor& weight
   TORCH_CHECK(labels.dim() == 1 && labels.size(0) == hidden.size(0) && labels.scalar_type() == at::kLong,
               "linear_cross_entropy: labels must be int64 of shape (", hidden.size(0), "), got ", labels.scalar_type(),
               " ", labels.sizes());
+  TORCH_CHECK(weight.device() == hidden.device() && labels.device() == hidden.device(),
+              "linear_cross_entropy: hidden on ", hidden.device(), ", weight on ", weight.device(), ", labels on ",
+              labels.device());
+  cuda::CheckDevice(hidden, "linear_cross_entropy");
   const bool gradient = c10::GradMode::is_enabled() && (hidden.requires_grad() || weight.requires_grad());
   if (!gradient) return ForwardChunks(hidden.contiguous(), weight.contiguous(), labels.contiguous(), false).loss;
   return RecordLoss(hidden, weight, labels.contiguous());

@@ -18,8 +18,9 @@ namespace titan {
 constexpr int64_t kIgnoredLabel = -100;
 
 // Sum over rows of log(sum(exp(logits))) - logits[label], logits = hidden weight^T, where the label is not -100.
-// hidden (N, D), weight (V, D) of one dtype; labels (N) int64 in [0, V) or -100 (others throw on the CPU). Returns a
-// scalar, fp32 (fp64 for fp64): softmax and sums are computed in that. Differentiable in hidden and weight.
+// hidden (N, D), weight (V, D) of one dtype; labels (N) int64 in [0, V) or -100: others throw on the CPU and make the
+// loss NaN on a GPU. Returns a scalar, fp32 (fp64 for fp64): softmax and sums are computed in that. Differentiable in
+// hidden and weight.
 at::Tensor LinearCrossEntropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& labels);
 
 }  // namespace titan

@@ -4,11 +4,12 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/rms_norm.h>
 
 #include <vector>
 
+#include "kernels/cuda.h"
 #include "kernels/function.h"
+#include "kernels/rms_norm_cuda.h"
 #include "kernels/simd.h"
 
 namespace titan {
@@ -66,17 +67,14 @@ TITAN_INLINE void BackwardRow(const T* __restrict x, const T* __restrict dy, con
   }
 }
 
-struct CpuForward {
+struct Normalization {
   at::Tensor y, sum, inverse_rms;
 };
 
-// `residual` undefined: plain normalisation, and `sum` is x.
-CpuForward ForwardCpu(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight, double eps) {
-  const int64_t dim = x.size(-1);
-  const int64_t rows = dim == 0 ? 0 : x.numel() / dim;
-  const auto accumulator = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+void ForwardCpu(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight, double eps,
+                const Normalization& out) {
+  const int64_t dim = x.size(-1), rows = out.inverse_rms.size(0);
   const bool add = residual.defined();
-  CpuForward out{at::empty_like(x), add ? at::empty_like(x) : x, at::empty({rows}, x.options().dtype(accumulator))};
   DispatchFloating(x.scalar_type(), "rms_norm", [&]<typename T>() {
     const T* a = x.const_data_ptr<T>();
     const T* b = add ? residual.const_data_ptr<T>() : nullptr;
@@ -94,10 +92,59 @@ CpuForward ForwardCpu(const at::Tensor& x, const at::Tensor& residual, const at:
       });
     });
   });
+}
+
+const void* PointerOrNull(const at::Tensor& tensor) { return tensor.defined() ? tensor.const_data_ptr() : nullptr; }
+
+void ForwardCuda(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight, double eps,
+                 const Normalization& out) {
+  if constexpr (cuda::kHasKernels) {
+    cuda::RmsNormForward({.element = cuda::ElementOf(x),
+                          .rows = out.inverse_rms.size(0),
+                          .dim = x.size(-1),
+                          .x = x.const_data_ptr(),
+                          .residual = PointerOrNull(residual),
+                          .weight = weight.const_data_ptr(),
+                          .eps = eps,
+                          .sum = residual.defined() ? out.sum.mutable_data_ptr() : nullptr,
+                          .y = out.y.mutable_data_ptr(),
+                          .inverse_rms = out.inverse_rms.mutable_data_ptr()},
+                         cuda::CurrentStream(x));
+  }
+}
+
+// `residual` undefined: plain normalisation, and `sum` is x.
+Normalization Forward(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight, double eps) {
+  const int64_t rows = x.size(-1) == 0 ? 0 : x.numel() / x.size(-1);
+  const auto accumulator = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const Normalization out{at::empty_like(x), residual.defined() ? at::empty_like(x) : x,
+                          at::empty({rows}, x.options().dtype(accumulator))};
+  (x.is_cpu() ? ForwardCpu : ForwardCuda)(x, residual, weight, eps, out);
   return out;
 }
 
-// Returns dx (of the sum) and dweight. `dsum` may be undefined.
+std::pair<at::Tensor, at::Tensor> BackwardCuda(const at::Tensor& x, const at::Tensor& weight,
+                                               const at::Tensor& inverse_rms, const at::Tensor& dy,
+                                               const at::Tensor& dsum) {
+  at::Tensor dx = at::empty_like(x), dweight = at::empty_like(weight);
+  const at::Tensor partials = at::empty({cuda::kRmsNormPartials, x.size(-1)}, inverse_rms.options());
+  if constexpr (cuda::kHasKernels) {
+    cuda::RmsNormBackward({.element = cuda::ElementOf(x),
+                           .rows = inverse_rms.size(0),
+                           .dim = x.size(-1),
+                           .x = x.const_data_ptr(),
+                           .weight = weight.const_data_ptr(),
+                           .inverse_rms = inverse_rms.const_data_ptr(),
+                           .dy = dy.const_data_ptr(),
+                           .dsum = PointerOrNull(dsum),
+                           .dx = dx.mutable_data_ptr(),
+                           .partials = partials.mutable_data_ptr(),
+                           .dweight = dweight.mutable_data_ptr()},
+                          cuda::CurrentStream(x));
+  }
+  return {dx, dweight};
+}
+
 std::pair<at::Tensor, at::Tensor> BackwardCpu(const at::Tensor& x, const at::Tensor& weight,
                                               const at::Tensor& inverse_rms, const at::Tensor& dy,
                                               const at::Tensor& dsum) {
@@ -141,14 +188,20 @@ std::pair<at::Tensor, at::Tensor> BackwardCpu(const at::Tensor& x, const at::Ten
   return {dx, dweight};
 }
 
+// Returns dx (of the sum) and dweight. `dsum` may be undefined.
+std::pair<at::Tensor, at::Tensor> Backward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& inverse_rms,
+                                           const at::Tensor& dy, const at::Tensor& dsum) {
+  return (x.is_cpu() ? BackwardCpu : BackwardCuda)(x, weight, inverse_rms, dy, dsum);
+}
+
 at::Tensor RecordRmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   const auto forward = [&](const TensorVector& in) -> Recorded {
     const at::Tensor weight = in[1].contiguous();
-    CpuForward out = ForwardCpu(in[0].contiguous(), at::Tensor(), weight, eps);
+    Normalization out = Forward(in[0].contiguous(), at::Tensor(), weight, eps);
     return {.outputs = {out.y}, .saved = {out.sum, weight, out.inverse_rms}};
   };
   const auto backward = [](const TensorVector& saved, const TensorVector& gradients) -> TensorVector {
-    auto [dx, dweight] = BackwardCpu(saved[0], saved[1], saved[2], gradients[0].contiguous(), at::Tensor());
+    auto [dx, dweight] = Backward(saved[0], saved[1], saved[2], gradients[0].contiguous(), at::Tensor());
     return {dx, dweight};
   };
   return ApplyFunction({x, weight}, forward, backward)[0];
@@ -158,12 +211,11 @@ TensorVector RecordAddRmsNorm(const at::Tensor& branch, const at::Tensor& residu
                               double eps) {
   const auto forward = [&](const TensorVector& in) -> Recorded {
     const at::Tensor weight = in[2].contiguous();
-    CpuForward out = ForwardCpu(in[0].contiguous(), in[1].contiguous(), weight, eps);
+    Normalization out = Forward(in[0].contiguous(), in[1].contiguous(), weight, eps);
     return {.outputs = {out.y, out.sum}, .saved = {out.sum, weight, out.inverse_rms}};
   };
   const auto backward = [](const TensorVector& saved, const TensorVector& gradients) -> TensorVector {
-    auto [dx, dweight] =
-        BackwardCpu(saved[0], saved[1], saved[2], gradients[0].contiguous(), gradients[1].contiguous());
+    auto [dx, dweight] = Backward(saved[0], saved[1], saved[2], gradients[0].contiguous(), gradients[1].contiguous());
     return {dx, dx, dweight};
   };
   return ApplyFunction({branch, residual, weight}, forward, backward);
@@ -180,7 +232,7 @@ void CheckShapes(const at::Tensor& x, const at::Tensor& weight) {
 
 at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   CheckShapes(x, weight);
-  if (!x.is_cpu()) return at::rms_norm(x, {x.size(-1)}, weight, eps);
+  cuda::CheckDevice(x, "rms_norm");
   return RecordRmsNorm(x, weight, eps);
 }
 
@@ -189,10 +241,7 @@ std::pair<at::Tensor, at::Tensor> AddRmsNorm(const at::Tensor& branch, const at:
   CheckShapes(branch, weight);
   TORCH_CHECK(branch.sizes() == residual.sizes() && branch.scalar_type() == residual.scalar_type(),
               "rms_norm: branch and residual differ in shape or dtype");
-  if (!branch.is_cpu()) {
-    at::Tensor sum = branch + residual;
-    return {at::rms_norm(sum, {sum.size(-1)}, weight, eps), sum};
-  }
+  cuda::CheckDevice(branch, "rms_norm");
   const TensorVector out = RecordAddRmsNorm(branch, residual, weight, eps);
   return {out[0], out[1]};
 }

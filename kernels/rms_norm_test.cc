@@ -18,7 +18,8 @@ at::Tensor Reference(const at::Tensor& x, const at::Tensor& weight) {
 }
 
 TEST(RmsNormTest, MatchesReference) {
-  const std::vector<std::vector<int64_t>> shapes = {{1, 7}, {3, 5, 33}, {130, 64}, {2, 7, 256}, {0, 16}};
+  const std::vector<std::vector<int64_t>> shapes = {{1, 7},      {3, 5, 33},    {130, 64},  {2, 7, 256},
+                                                    {300, 4096}, {2, 3, 16384}, {5, 40000}, {0, 16}};
   for (const auto& shape : shapes) {
     const std::vector<at::Tensor> inputs = {Normal(shape, 1), Normal({shape.back()}, 2)};
     const auto actual = [](const auto& in) { return RmsNorm(in[0], in[1], kEps); };
@@ -30,18 +31,20 @@ TEST(RmsNormTest, MatchesReference) {
 }
 
 TEST(RmsNormTest, AddMatchesReference) {
-  const std::vector<at::Tensor> inputs = {Normal({3, 70, 48}, 1), Normal({3, 70, 48}, 2), Normal({48}, 3)};
-  const auto actual = [](const auto& in) {
-    auto [y, sum] = AddRmsNorm(in[0], in[1], in[2], kEps);
-    return at::cat({y, sum}, -1);
-  };
-  const auto reference = [](const auto& in) {
-    const at::Tensor sum = in[0] + in[1];
-    return at::cat({Reference(sum, in[2]), sum}, -1);
-  };
-  ExpectMatchesReference(inputs, at::kFloat, 2e-6, actual, reference);
-  ExpectMatchesReference(inputs, at::kDouble, 1e-14, actual, reference);
-  ExpectMatchesReference(inputs, at::kBFloat16, 1e-2, actual, reference);
+  for (const int64_t dim : {48, 51, 4096}) {
+    const std::vector<at::Tensor> inputs = {Normal({3, 70, dim}, 1), Normal({3, 70, dim}, 2), Normal({dim}, 3)};
+    const auto actual = [](const auto& in) {
+      auto [y, sum] = AddRmsNorm(in[0], in[1], in[2], kEps);
+      return at::cat({y, sum}, -1);
+    };
+    const auto reference = [](const auto& in) {
+      const at::Tensor sum = in[0] + in[1];
+      return at::cat({Reference(sum, in[2]), sum}, -1);
+    };
+    ExpectMatchesReference(inputs, at::kFloat, 2e-6, actual, reference);
+    ExpectMatchesReference(inputs, at::kDouble, 1e-14, actual, reference);
+    ExpectMatchesReference(inputs, at::kBFloat16, 1e-2, actual, reference);
+  }
 }
 
 TEST(RmsNormTest, StridedInput) {

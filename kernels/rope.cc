@@ -1,11 +1,11 @@
 #include "kernels/rope.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/TensorOperators.h>
-#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 
+#include "kernels/cuda.h"
 #include "kernels/function.h"
+#include "kernels/rope_cuda.h"
 #include "kernels/simd.h"
 
 namespace titan {
@@ -23,11 +23,9 @@ TITAN_INLINE void RotateHead(const T* __restrict x, const Accumulator<T>* __rest
   }
 }
 
-// sign 1 rotates, -1 rotates back. x needs contiguous heads only: (H, d) of one token in one piece.
-at::Tensor RotateCpu(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, int sign) {
+void RotateCpu(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, int sign, at::Tensor& y) {
   const int64_t sequence = x.size(1), tokens = x.size(0) * sequence, heads = x.size(2), dim = x.size(3);
   const int64_t half = dim / 2;
-  at::Tensor y = at::empty(x.sizes(), x.options());
   DispatchFloating(x.scalar_type(), "rope", [&]<typename T>() {
     using A = Accumulator<T>;
     const T* x_data = x.const_data_ptr<T>();
@@ -47,6 +45,31 @@ at::Tensor RotateCpu(const at::Tensor& x, const at::Tensor& cos, const at::Tenso
       });
     });
   });
+}
+
+void RotateCuda(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, int sign, at::Tensor& y) {
+  if constexpr (cuda::kHasKernels) {
+    cuda::Rope({.element = cuda::ElementOf(x),
+                .batch = x.size(0),
+                .sequence = x.size(1),
+                .heads = x.size(2),
+                .dim = x.size(3),
+                .batch_stride = x.stride(0),
+                .token_stride = x.stride(1),
+                .head_stride = x.stride(2),
+                .x = x.const_data_ptr(),
+                .cos = cos.const_data_ptr(),
+                .sin = sin.const_data_ptr(),
+                .inverse = sign < 0,
+                .y = y.mutable_data_ptr()},
+               cuda::CurrentStream(x));
+  }
+}
+
+// sign 1 rotates, -1 rotates back. The elements of a head of x must be contiguous, nothing else.
+at::Tensor Rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, int sign) {
+  at::Tensor y = at::empty(x.sizes(), x.options());
+  (x.is_cpu() ? RotateCpu : RotateCuda)(x, cos, sin, sign, y);
   return y;
 }
 
@@ -54,10 +77,10 @@ at::Tensor WithUnitStride(const at::Tensor& x) { return x.stride(-1) == 1 ? x : 
 
 at::Tensor RecordRope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin) {
   const auto forward = [&](const TensorVector& in) -> Recorded {
-    return {.outputs = {RotateCpu(WithUnitStride(in[0]), cos, sin, 1)}, .saved = {cos, sin}};
+    return {.outputs = {Rotate(WithUnitStride(in[0]), cos, sin, 1)}, .saved = {cos, sin}};
   };
   const auto backward = [](const TensorVector& saved, const TensorVector& gradients) -> TensorVector {
-    return {RotateCpu(WithUnitStride(gradients[0]), saved[0], saved[1], -1)};
+    return {Rotate(WithUnitStride(gradients[0]), saved[0], saved[1], -1)};
   };
   return ApplyFunction({x}, forward, backward)[0];
 }
@@ -72,11 +95,8 @@ at::Tensor Rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& si
   const auto accumulator = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   TORCH_CHECK(cos.scalar_type() == accumulator && sin.scalar_type() == accumulator, "rope: tables must be ",
               accumulator);
-  if (x.is_cpu()) return RecordRope(x, cos.contiguous(), sin.contiguous());
-  const int64_t half = x.size(3) / 2;
-  const at::Tensor wide = x.to(accumulator), c = cos.unsqueeze(2), s = sin.unsqueeze(2);
-  const at::Tensor first = wide.narrow(3, 0, half), second = wide.narrow(3, half, half);
-  return at::cat({first * c - second * s, second * c + first * s}, 3).to(x.scalar_type());
+  cuda::CheckDevice(x, "rope");
+  return RecordRope(x, cos.contiguous(), sin.contiguous());
 }
 
 }  // namespace titan

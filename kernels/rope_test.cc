@@ -31,7 +31,8 @@ TEST(RopeTest, MatchesComplexRotation) {
       const auto table = dtype == at::kDouble ? at::kDouble : at::kFloat;
       const at::Tensor cos = angles.cos().to(table), sin = angles.sin().to(table);
       ExpectMatchesReference(
-          inputs, dtype, tolerance, [&](const auto& in) { return Rope(in[0], cos, sin); }, reference);
+          inputs, dtype, tolerance,
+          [&](const auto& in) { return Rope(in[0], cos.to(in[0].device()), sin.to(in[0].device())); }, reference);
     }
   }
 }

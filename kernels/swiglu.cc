@@ -1,12 +1,12 @@
 #include "kernels/swiglu.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/TensorOperators.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/silu.h>
 
+#include "kernels/cuda.h"
 #include "kernels/function.h"
 #include "kernels/simd.h"
+#include "kernels/swiglu_cuda.h"
 
 namespace titan {
 namespace {
@@ -37,8 +37,7 @@ TITAN_INLINE void Backward(const T* __restrict gate, const T* __restrict up, con
   }
 }
 
-at::Tensor ForwardCpu(const at::Tensor& gate, const at::Tensor& up) {
-  at::Tensor out = at::empty_like(gate);
+void ForwardCpu(const at::Tensor& gate, const at::Tensor& up, at::Tensor& out) {
   DispatchFloating(gate.scalar_type(), "swiglu", [&]<typename T>() {
     const T *a = gate.const_data_ptr<T>(), *b = up.const_data_ptr<T>();
     T* y = out.mutable_data_ptr<T>();
@@ -46,11 +45,10 @@ at::Tensor ForwardCpu(const at::Tensor& gate, const at::Tensor& up) {
       WithBestSimd([&]() TITAN_INLINE_LAMBDA { Forward<T>(a + begin, b + begin, end - begin, y + begin); });
     });
   });
-  return out;
 }
 
-TensorVector BackwardCpu(const at::Tensor& gate, const at::Tensor& up, const at::Tensor& dout) {
-  at::Tensor dgate = at::empty_like(gate), dup = at::empty_like(up);
+void BackwardCpu(const at::Tensor& gate, const at::Tensor& up, const at::Tensor& dout, at::Tensor& dgate,
+                 at::Tensor& dup) {
   DispatchFloating(gate.scalar_type(), "swiglu backward", [&]<typename T>() {
     const T *a = gate.const_data_ptr<T>(), *b = up.const_data_ptr<T>(), *dy = dout.const_data_ptr<T>();
     T *da = dgate.mutable_data_ptr<T>(), *db = dup.mutable_data_ptr<T>();
@@ -60,6 +58,28 @@ TensorVector BackwardCpu(const at::Tensor& gate, const at::Tensor& up, const at:
       });
     });
   });
+}
+
+// All contiguous.
+at::Tensor Gate(const at::Tensor& gate, const at::Tensor& up) {
+  at::Tensor out = at::empty_like(gate);
+  if (gate.is_cpu()) {
+    ForwardCpu(gate, up, out);
+  } else if constexpr (cuda::kHasKernels) {
+    cuda::SwiGluForward(cuda::ElementOf(gate), gate.const_data_ptr(), up.const_data_ptr(), gate.numel(),
+                        out.mutable_data_ptr(), cuda::CurrentStream(gate));
+  }
+  return out;
+}
+
+TensorVector GateBackward(const at::Tensor& gate, const at::Tensor& up, const at::Tensor& dout) {
+  at::Tensor dgate = at::empty_like(gate), dup = at::empty_like(up);
+  if (gate.is_cpu()) {
+    BackwardCpu(gate, up, dout, dgate, dup);
+  } else if constexpr (cuda::kHasKernels) {
+    cuda::SwiGluBackward(cuda::ElementOf(gate), gate.const_data_ptr(), up.const_data_ptr(), dout.const_data_ptr(),
+                         gate.numel(), dgate.mutable_data_ptr(), dup.mutable_data_ptr(), cuda::CurrentStream(gate));
+  }
   return {dgate, dup};
 }
 
@@ -68,15 +88,15 @@ TensorVector BackwardCpu(const at::Tensor& gate, const at::Tensor& up, const at:
 at::Tensor SwiGlu(const at::Tensor& gate, const at::Tensor& up) {
   TORCH_CHECK(gate.sizes() == up.sizes() && gate.scalar_type() == up.scalar_type(), "swiglu: gate ", gate.sizes(),
               " and up ", up.sizes(), " must have one shape and dtype");
-  if (!gate.is_cpu()) return at::silu(gate) * up;
+  cuda::CheckDevice(gate, "swiglu");
   return ApplyFunction(
       {gate, up},
       [](const TensorVector& in) -> Recorded {
         const at::Tensor gate = in[0].contiguous(), up = in[1].contiguous();
-        return {.outputs = {ForwardCpu(gate, up)}, .saved = {gate, up}};
+        return {.outputs = {Gate(gate, up)}, .saved = {gate, up}};
       },
       [](const TensorVector& saved, const TensorVector& gradients) {
-        return BackwardCpu(saved[0], saved[1], gradients[0].contiguous());
+        return GateBackward(saved[0], saved[1], gradients[0].contiguous());
       })[0];
 }
 

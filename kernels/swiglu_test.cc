@@ -12,7 +12,7 @@ namespace titan {
 namespace {
 
 TEST(SwiGluTest, MatchesReference) {
-  const std::vector<std::vector<int64_t>> shapes = {{1}, {3, 17}, {2, 100, 333}, {0, 4}};
+  const std::vector<std::vector<int64_t>> shapes = {{1}, {3, 17}, {2, 100, 333}, {4, 50, 256}, {0, 4}};
   for (const auto& shape : shapes) {
     const std::vector<at::Tensor> inputs = {Normal(shape, 1) * 4, Normal(shape, 2)};
     const auto actual = [](const auto& in) { return SwiGlu(in[0], in[1]); };

@@ -1,0 +1,144 @@
+#include <algorithm>
+
+#include "kernels/adamw_cuda.h"
+#include "kernels/cuda_device.cuh"
+
+namespace titan::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+// Elements of one tensor that a block updates: many beside its start, few beside a GPU's share of a model.
+constexpr int kChunk = 16 * 1024;
+// Vectors of each of the four tensors that a thread loads before it uses the first.
+constexpr int kUnroll = 2;
+// Tensors of one launch, whose table travels with the kernel's parameters: 13 of the 32 kB that there are for them.
+constexpr int kMaxTensors = 256;
+
+struct Table {
+  AdamWTensor tensors[kMaxTensors];
+  int first_block[kMaxTensors];  // of each tensor; ascending
+  int count;
+};
+
+// A chunk of one tensor.
+template <typename T>
+struct Chunk {
+  T* parameter;
+  const T* gradient;
+  T* exp_avg;
+  T* exp_avg_sq;
+  __nv_bfloat16* copy;
+  int size;
+};
+
+// The last tensor that does not begin behind this block.
+__device__ int TensorOfBlock(const Table& table) {
+  const int block = static_cast<int>(blockIdx.x);
+  int low = 0, high = table.count;
+  while (high - low > 1) {
+    const int middle = (low + high) / 2;
+    (table.first_block[middle] <= block ? low : high) = middle;
+  }
+  return low;
+}
+
+template <typename T>
+__device__ Chunk<T> ChunkOfBlock(const Table& table) {
+  const int index = TensorOfBlock(table);
+  const AdamWTensor& tensor = table.tensors[index];
+  const int64_t begin = static_cast<int64_t>(static_cast<int>(blockIdx.x) - table.first_block[index]) * kChunk;
+  auto* const copy = static_cast<__nv_bfloat16*>(tensor.copy);
+  return {static_cast<T*>(tensor.parameter) + begin, static_cast<const T*>(tensor.gradient) + begin,
+          static_cast<T*>(tensor.exp_avg) + begin,   static_cast<T*>(tensor.exp_avg_sq) + begin,
+          copy == nullptr ? nullptr : copy + begin,  static_cast<int>(min(int64_t{kChunk}, tensor.size - begin))};
+}
+
+template <typename T, int N>
+__device__ bool IsAlignedTo(const T* pointer) {
+  return reinterpret_cast<uintptr_t>(pointer) % alignof(Vector<T, N>) == 0;
+}
+
+template <typename T, int N>
+__device__ bool TakesVectors(const Chunk<T>& c) {
+  return IsAlignedTo<T, N>(c.parameter) && IsAlignedTo<T, N>(c.gradient) && IsAlignedTo<T, N>(c.exp_avg) &&
+         IsAlignedTo<T, N>(c.exp_avg_sq) && IsAlignedTo<__nv_bfloat16, N>(c.copy);
+}
+
+template <typename T>
+__device__ void UpdateElement(T& p, T g, T& m, T& v, const AdamWFactors<T>& f) {
+  const T gradient = g * f.gradient_scale;
+  m += f.one_minus_beta1 * (gradient - m);
+  v = f.beta2 * v + f.one_minus_beta2 * (gradient * gradient);
+  p = f.decay * p - f.step_size * m / (sqrt(v) * f.inverse_correction2 + f.eps);
+}
+
+// Elements [begin, end) of the chunk, N at a time; N divides both.
+template <typename T, int N>
+__device__ void Update(const Chunk<T>& c, int begin, int end, const AdamWFactors<T>& f) {
+  using V = Vector<T, N>;
+  for (int first = begin + threadIdx.x * N; first < end; first += kUnroll * kThreads * N) {
+    V p[kUnroll], g[kUnroll], m[kUnroll], v[kUnroll];
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+      const int at = first + u * kThreads * N;
+      if (at >= end) break;
+      p[u] = *reinterpret_cast<const V*>(c.parameter + at);
+      g[u] = *reinterpret_cast<const V*>(c.gradient + at);
+      m[u] = *reinterpret_cast<const V*>(c.exp_avg + at);
+      v[u] = *reinterpret_cast<const V*>(c.exp_avg_sq + at);
+    }
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+      const int at = first + u * kThreads * N;
+      if (at >= end) break;
+      Vector<__nv_bfloat16, N> copy;
+#pragma unroll
+      for (int i = 0; i < N; ++i) {
+        UpdateElement(p[u].at[i], g[u].at[i], m[u].at[i], v[u].at[i], f);
+        // By way of fp32 for fp64 too, as LibTorch rounds.
+        copy.at[i] = static_cast<__nv_bfloat16>(static_cast<float>(p[u].at[i]));
+      }
+      *reinterpret_cast<V*>(c.parameter + at) = p[u];
+      *reinterpret_cast<V*>(c.exp_avg + at) = m[u];
+      *reinterpret_cast<V*>(c.exp_avg_sq + at) = v[u];
+      if (c.copy != nullptr) *reinterpret_cast<Vector<__nv_bfloat16, N>*>(c.copy + at) = copy;
+    }
+  }
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads) AdamWKernel(const __grid_constant__ Table table, AdamWFactors<T> factors) {
+  constexpr int N = kVectorSize<T>;
+  const Chunk<T> chunk = ChunkOfBlock<T>(table);
+  const int in_vectors = TakesVectors<T, N>(chunk) ? chunk.size / N * N : 0;
+  Update<T, N>(chunk, 0, in_vectors, factors);
+  Update<T, 1>(chunk, in_vectors, chunk.size, factors);
+}
+
+template <typename T>
+void Step(const AdamWTensor* tensors, int64_t count, const AdamWFactors<double>& factors, cudaStream_t stream) {
+  for (int64_t begin = 0; begin < count; begin += kMaxTensors) {
+    Table table;
+    table.count = 0;
+    unsigned blocks = 0;
+    for (int64_t i = begin; i < std::min(begin + kMaxTensors, count); ++i) {
+      if (tensors[i].size == 0) continue;
+      table.tensors[table.count] = tensors[i];
+      table.first_block[table.count] = static_cast<int>(blocks);
+      ++table.count;
+      blocks += NumBlocks(tensors[i].size, kChunk);
+    }
+    if (blocks == 0) continue;
+    AdamWKernel<T><<<blocks, kThreads, 0, stream>>>(table, factors.To<T>());
+    CheckLaunch("adamw");
+  }
+}
+
+}  // namespace
+
+void AdamWStep(Element element, const AdamWTensor* tensors, int64_t count, const AdamWFactors<double>& factors,
+               Stream stream) {
+  (element == Element::kDouble ? Step<double> : Step<float>)(tensors, count, factors, stream);
+}
+
+}  // namespace titan::cuda
