@@ -8,7 +8,7 @@
 // (i / 4, FNV-1a-64 of the name) as counter gives four 32-bit words; word i % 4 is the element's uniform number
 // u = (word + 1/2) / 2^32; a normal value is the inverse distribution function of u (Wichura's AS 241, Applied
 // Statistics 37, 1988). Everything is computed in float64 with + - * / and sqrt, uncontracted, and rounded to float32
-// once: the bits are the same on every machine that has IEEE arithmetic.
+// once: the bits are the same on every machine, and every GPU, that has IEEE arithmetic.
 
 #ifndef TITAN_MODEL_INIT_H_
 #define TITAN_MODEL_INIT_H_
@@ -25,10 +25,10 @@ namespace titan {
 // Elements [begin, end) of the parameter, flattened in row-major order, into out[0 .. end - begin). Uses all threads.
 void InitParameter(const ParameterSpec& parameter, uint64_t seed, int64_t begin, int64_t end, float* out);
 
-// The whole parameter: a float32 CPU tensor of its shape.
-at::Tensor InitialValue(const ParameterSpec& parameter, uint64_t seed);
+// The whole parameter: a float32 tensor of its shape, drawn by the device it is for if that is a GPU.
+at::Tensor InitialValue(const ParameterSpec& parameter, uint64_t seed, at::Device device = at::kCPU);
 
-// What it is made of, for tests and for a later device version.
+// What it is made of, for tests.
 std::array<uint32_t, 4> Philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);
 
 // z with P(|Z| < |z|) = 2 |q| and the sign of q, for standard normal Z and |q| <= 1/2 - 2^-34: the normal

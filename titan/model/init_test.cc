@@ -1,6 +1,8 @@
 #include "titan/model/init.h"
 
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
+#include <ATen/ops/equal.h>
 
 #include <algorithm>
 #include <bit>
@@ -147,6 +149,22 @@ TEST(InitTest, OnesAndTensor) {
   const at::Tensor value = InitialValue(matrix, 9);
   EXPECT_EQ(value.sizes(), at::IntArrayRef({3, 5}));
   EXPECT_EQ(value[1][2].item<float>(), Draw(matrix, 9, 7, 8)[0]);
+}
+
+// Sizes about Philox counters and the kernel's blocks, one whose last counter is cut, and one of many counters.
+TEST(InitTest, GpuDrawsTheSameBits) {
+  if (!at::globalContext().hasCUDA()) GTEST_SKIP() << "no GPU";
+  const uint64_t seed = 0x123456789abcdef0;
+  const std::vector<std::vector<int64_t>> shapes = {{0}, {1}, {3}, {1023}, {1025}, {1000, 1001}, {2999, 2001}};
+  for (const Init& init : {kNormal, kTruncated, Init{.kind = Init::Kind::kOnes}}) {
+    for (const std::vector<int64_t>& shape : shapes) {
+      const ParameterSpec parameter = Parameter(init, shape);
+      const at::Tensor drawn = InitialValue(parameter, seed, at::kCUDA), expected = InitialValue(parameter, seed);
+      EXPECT_TRUE(drawn.is_cuda());
+      EXPECT_TRUE(at::equal(drawn.cpu().view(at::kInt), expected.view(at::kInt)))
+          << parameter.num_elements() << " elements";
+    }
+  }
 }
 
 }  // namespace
