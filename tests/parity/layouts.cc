@@ -40,6 +40,8 @@ std::vector<Layout> MakeLayouts() {
   const std::vector<std::string> full = {"activation_checkpoint.mode=full"};
   const std::vector<std::string> every_other = {"activation_checkpoint.mode=selective",
                                                 "activation_checkpoint.selective_ac_option=2"};
+  const std::vector<std::string> elementwise = {"activation_checkpoint.mode=selective",
+                                                "activation_checkpoint.selective_ac_option=elementwise"};
   const std::vector<std::string> by_operator = {"activation_checkpoint.mode=selective",
                                                 "activation_checkpoint.selective_ac_option=op"};
   const std::vector<std::string> offload = {"training.enable_cpu_offload=true"};
@@ -55,6 +57,7 @@ std::vector<Layout> MakeLayouts() {
       Make("full_recomputation", {}, full),
       Make("every_other_layer_recomputed", {}, every_other),
       Make("selective_op", {}, by_operator),
+      Make("selective_elementwise", {}, elementwise),
       // Data parallelism.
       Make("ddp2", {.dp_replicate = 2}),
       Make("fsdp2", {.dp_shard = 2}),
@@ -76,6 +79,7 @@ std::vector<Layout> MakeLayouts() {
       Make("tp2", {.tp = 2}),
       Make("tp2_recomputation", {.tp = 2}, every_other),
       Make("tp2_selective_op", {.tp = 2}, by_operator),
+      Make("tp2_selective_elementwise", {.tp = 2}, elementwise),
       Tied(Make("tp2_tied", {.tp = 2})),
       Make("tp4", {.tp = 4}),
       Make("tp2_whole_tokens", {.tp = 2}, {whole_tokens}),

@@ -103,6 +103,8 @@ TEST(ParityTest, MemoryIsSavedWithoutChangingAnything) {
            {"hsdp2x2_offload", "hsdp2x2"},
            {"pp2_tp2_offload", "pp2_tp2"},
            {"selective_op", "full_recomputation"},
+           {"selective_elementwise", "full_recomputation"},
+           {"tp2_selective_elementwise", "tp2"},
            {"fsdp2_selective_op", "fsdp2"},
            {"tp2_selective_op", "tp2"},
            {"tp2_overlapped_selective_op", "tp2_overlapped"},

@@ -75,7 +75,8 @@ class Formulas {
   // Then a layer's second forward takes attention and what was scattered from the first.
   bool IsByOperator() const {
     const config::ActivationCheckpoint& config = experiment_.activation_checkpoint();
-    return config.mode() == config::ActivationCheckpoint::MODE_SELECTIVE && config.selective_ac_option() == "op";
+    return config.mode() == config::ActivationCheckpoint::MODE_SELECTIVE &&
+           (config.selective_ac_option() == "op" || config.selective_ac_option() == "elementwise");
   }
 
   // Forward passes of each block for a microbatch: a second one where a layer is computed again.

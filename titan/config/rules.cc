@@ -297,11 +297,11 @@ void ScheduleLastsLongEnough(const Experiment& experiment, ConfigErrors& errors)
 void SelectiveAcOption(const Experiment& experiment, ConfigErrors& errors) {
   const std::string& option = experiment.activation_checkpoint().selective_ac_option();
   int64_t every;
-  if (option == "op" || (absl::SimpleAtoi(option, &every) && every > 0)) return;
+  if (option == "op" || option == "elementwise" || (absl::SimpleAtoi(option, &every) && every > 0)) return;
   errors.Add("activation_checkpoint.selective_ac_option",
              absl::StrCat("\"", option,
-                          "\" is neither \"op\" nor a positive integer in quotes, such as \"2\" for every "
-                          "second layer"));
+                          "\" is neither \"op\" nor \"elementwise\" nor a positive integer in quotes, such as \"2\" "
+                          "for every second layer"));
 }
 
 void HardwareHasFeature(const Experiment& experiment, ConfigErrors& errors) {
@@ -315,6 +315,33 @@ void HardwareHasFeature(const Experiment& experiment, ConfigErrors& errors) {
   if (float8.recipe_name() != config::Quantize::Float8::RECIPE_NAME_NONE && !has_float8 && !float8.emulate()) {
     errors.Add("quantize.linear.float8.recipe_name",
                "cluster.accelerator has no float8 (an h100 has); set quantize.linear.float8.emulate = true");
+  }
+  if (float8.emulate() && accelerator != config::Cluster::ACCELERATOR_CPU) {
+    errors.Add("quantize.linear.float8.emulate", "is for cluster.accelerator = \"cpu\"; a GPU computes in float8");
+  }
+}
+
+// Extents of the matrices that one rank multiplies are multiples of 16, which the tensor cores want.
+void Float8Shapes(const Experiment& experiment, ConfigErrors& errors) {
+  if (experiment.quantize().linear().float8().recipe_name() == config::Quantize::Float8::RECIPE_NAME_NONE) return;
+  const config::Model& model = experiment.model();
+  const config::Parallelism& parallelism = experiment.parallelism();
+  const int64_t tp = std::max<int64_t>(parallelism.tensor_parallel_degree(), 1);
+  const auto check = [&](const char* path, const char* what, int64_t extent) {
+    if (extent % 16 == 0) return;
+    errors.Add(path, absl::StrCat(what, " is ", extent, ", which quantize.linear.float8 wants to be a multiple of 16"));
+  };
+  check("model.dim", "the width of a float8 matrix", model.dim());
+  check("model.ffn_hidden_dim", "one rank's part of it", model.ffn_hidden_dim() / tp);
+  check("model.n_heads", "one rank's part of n_heads * head_dim", model.n_heads() * model.head_dim() / tp);
+  check("model.n_kv_heads", "one rank's part of n_kv_heads * head_dim", model.n_kv_heads() * model.head_dim() / tp);
+  const int64_t rows = parallelism.pipeline_parallel_degree() > 1 ? parallelism.pipeline_parallel_microbatch_size()
+                                                                  : experiment.training().local_batch_size();
+  check("training.seq_len", "the number of tokens of a microbatch on one rank",
+        rows * experiment.training().seq_len() / std::max<int64_t>(parallelism.context_parallel_degree(), 1));
+  if (parallelism.enable_async_tensor_parallel()) {
+    errors.Add("parallelism.enable_async_tensor_parallel",
+               "does not go with quantize.linear.float8 yet; leave one out");
   }
 }
 
@@ -439,6 +466,10 @@ const std::vector<Rule>& CrossFieldRules() {
       {"selective_ac_option", "activation_checkpoint.selective_ac_option", &SelectiveAcOption},
       {"hardware_has_feature", "training.enable_cuda_graphs quantize.linear.float8 cluster.accelerator",
        &HardwareHasFeature},
+      {"float8_shapes",
+       "quantize.linear.float8 model.dim model.ffn_hidden_dim model.n_heads model.n_kv_heads training.seq_len "
+       "parallelism.enable_async_tensor_parallel",
+       &Float8Shapes},
       {"folders_below_run",
        "checkpoint.folder metrics.save_tb_folder profiling.save_traces_folder comm.save_traces_folder",
        &FoldersBelowRun},

@@ -154,6 +154,15 @@ const std::vector<Case>& Cases() {
              config::Quantize::Float8::RECIPE_NAME_ROWWISE);
          e.mutable_cluster()->set_accelerator(config::Cluster::ACCELERATOR_A100);
        }},
+      {"hardware_has_feature", "quantize.linear.float8.emulate", "is for cluster.accelerator",
+       [](Experiment& e) { e.mutable_quantize()->mutable_linear()->mutable_float8()->set_emulate(true); }},
+      {"float8_shapes", "training.seq_len", "multiple of 16",
+       [](Experiment& e) {
+         e.mutable_quantize()->mutable_linear()->mutable_float8()->set_recipe_name(
+             config::Quantize::Float8::RECIPE_NAME_TENSORWISE);
+         e.mutable_training()->set_local_batch_size(1);
+         e.mutable_training()->set_seq_len(8);
+       }},
       {"profiled_steps_fit", "profiling.profile_freq", "3 is below profiler_warmup (3) + profiler_active (1)",
        [](Experiment& e) { e.mutable_profiling()->set_profile_freq(3); }},
       {"folders_below_run", "checkpoint.folder", "below the run directory",

@@ -16,13 +16,14 @@
 #include <vector>
 
 #include "absl/types/span.h"
+#include "kernels/attention.h"
 #include "kernels/attention_piece.h"
 #include "titan/model/block_parallelism.h"
 #include "titan/plan/model_spec.h"
 
 namespace titan {
 
-class DeferredGradients;
+class WeightGradients;
 class Keeper;
 
 // What all blocks of one forward pass share. B sequences, of which this rank holds S tokens each.
@@ -30,17 +31,15 @@ struct BatchContext {
   at::Tensor positions;  // (B, S) int64: place of each token in its document; restarts where a document does
   at::Tensor rope_cos;   // (B, S, head_dim/2), of the accumulation dtype (fp32, or fp64 in fp64 runs)
   at::Tensor rope_sin;   // likewise
-  // Which keys a query sees, those of its document up to itself, in the two forms that kernels/attention.h wants.
-  // BlockParallelism::Attention reads them, and may keep them in another form.
-  at::Tensor first_key;       // (B, S) int64: query i of row b sees the keys first_key[b][i] .. i
-  at::Tensor attention_mask;  // (B, 1, S, S) bool; undefined on the CPU, and when every row is a single document
+  // Which keys a query sees. BlockParallelism::Attention reads it, and may keep it in another form.
+  VisibleKeys visible;
   // With context parallelism, see titan/parallel/context_parallel.h: what this rank's queries see of the keys that come
   // from other ranks, and masks of the same for the library's attention.
   std::vector<AttentionPiece> pieces;
   std::vector<at::Tensor> piece_masks;
   const BlockParallelism* parallelism = &BlockParallelism::SingleRank();
-  DeferredGradients* deferred = nullptr;  // not null: where products of titan/model/linear.h may wait
-  Keeper* keeper = nullptr;               // not null: of the layer that runs, for selective recomputation
+  WeightGradients* gradients = nullptr;  // not null: where products of titan/model/linear.h put weights' gradients
+  Keeper* keeper = nullptr;              // not null: of the layer that runs, for selective recomputation
 };
 
 class Block {

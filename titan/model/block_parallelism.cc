@@ -1,5 +1,9 @@
 #include "titan/model/block_parallelism.h"
 
+#include <ATen/ops/tensor.h>
+
+#include <algorithm>
+
 #include "kernels/attention.h"
 #include "kernels/embedding.h"
 #include "kernels/linear_cross_entropy.h"
@@ -17,30 +21,41 @@ const BlockParallelism& BlockParallelism::SingleRank() {
 
 at::Tensor BlockParallelism::LocalTokens(const at::Tensor& values) const { return values; }
 
-void BlockParallelism::PrepareAttention(const at::Tensor& positions, bool several_documents,
+void BlockParallelism::PrepareAttention(const at::Tensor& positions, const ContextOptions& options,
                                         BatchContext& context) const {
-  context.first_key = FirstKeys(positions);
-  if (several_documents && !positions.is_cpu()) context.attention_mask = DocumentCausalMask(context.first_key);
+  context.visible.first_key = FirstKeys(positions);
+  context.visible.several_documents = options.HasSeveralDocuments(positions.size(0));
+  const std::vector<int32_t>& starts = options.document_starts;
+  if (positions.is_cpu() || !context.visible.several_documents || starts.empty()) return;
+  for (size_t i = 1; i < starts.size(); ++i) {
+    context.visible.longest_document = std::max<int64_t>(context.visible.longest_document, starts[i] - starts[i - 1]);
+  }
+  context.visible.document_starts =
+      at::tensor(starts, at::TensorOptions(at::kInt).pinned_memory(true)).to(positions.device(), /*non_blocking=*/true);
 }
 
 std::pair<int64_t, int64_t> BlockParallelism::HiddenShape(const BatchContext& context) const {
   return {context.positions.size(0), context.positions.size(1)};
 }
 
-std::vector<at::Tensor> BlockParallelism::ColumnLinears(const at::Tensor& x, absl::Span<const at::Tensor> weights,
+std::vector<at::Tensor> BlockParallelism::ColumnLinears(const at::Tensor& x, absl::Span<const LinearWeight> weights,
                                                         const BatchContext& context) const {
-  std::vector<at::Tensor> products;
-  for (const at::Tensor& weight : weights) {
+  if (Keeper::TreatsAllAlike(context.keeper)) {
     const KeepScope keep(Keeper::NextProduct(context.keeper));
-    products.push_back(Linear(x, weight, context.deferred));
+    return Linears(x, std::vector<LinearWeight>(weights.begin(), weights.end()), context.gradients);
+  }
+  std::vector<at::Tensor> products;  // one by one: not all of them are kept
+  for (const LinearWeight& weight : weights) {
+    const KeepScope keep(Keeper::NextProduct(context.keeper));
+    products.push_back(Linears(x, {weight}, context.gradients)[0]);
   }
   return products;
 }
 
-at::Tensor BlockParallelism::RowLinear(const at::Tensor& x, const at::Tensor& weight,
+at::Tensor BlockParallelism::RowLinear(const at::Tensor& x, const LinearWeight& weight,
                                        const BatchContext& context) const {
   const KeepScope keep(Keeper::NextProduct(context.keeper));
-  return Linear(x, weight, context.deferred);
+  return Linears(x, {weight}, context.gradients)[0];
 }
 
 at::Tensor BlockParallelism::Embed(const at::Tensor& tokens, const at::Tensor& table, const BatchContext&) const {
@@ -55,7 +70,7 @@ at::Tensor BlockParallelism::LinearCrossEntropy(const at::Tensor& hidden, const 
 at::Tensor BlockParallelism::Attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                        const BatchContext& context) const {
   const KeepScope keep(Keeper::Always(context.keeper));
-  return titan::Attention(q, k, v, context.first_key, context.attention_mask);
+  return titan::Attention(q, k, v, context.visible);
 }
 
 }  // namespace titan

@@ -22,10 +22,12 @@
 #include <vector>
 
 #include "absl/types/span.h"
+#include "titan/model/linear.h"
 
 namespace titan {
 
 struct BatchContext;
+struct ContextOptions;
 
 class BlockParallelism {
  public:
@@ -39,20 +41,20 @@ class BlockParallelism {
   // This rank's part of (B, S_global) values per token, in the order in which the rank holds its tokens: (B, S).
   virtual at::Tensor LocalTokens(const at::Tensor& values) const;
 
-  // Fills in what Attention() needs: first_key and attention_mask, from the positions of all tokens (B, S_global).
-  // `several_documents`: false if every row is one document from its beginning, so that no mask is needed.
-  virtual void PrepareAttention(const at::Tensor& positions, bool several_documents, BatchContext& context) const;
+  // Fills in what Attention() needs, from the positions of all tokens (B, S_global).
+  virtual void PrepareAttention(const at::Tensor& positions, const ContextOptions& options,
+                                BatchContext& context) const;
 
   // The first two dimensions of this rank's tokens: (B, S), or (1, B S / T).
   virtual std::pair<int64_t, int64_t> HiddenShape(const BatchContext& context) const;
 
   // x weight^T for matrices of which each rank has 1/T of the output features (TensorSplit::kColumn): this rank's
   // tokens (.., D), weights (out_i / T, D) -> all tokens (B, S, out_i / T) each.
-  virtual std::vector<at::Tensor> ColumnLinears(const at::Tensor& x, absl::Span<const at::Tensor> weights,
+  virtual std::vector<at::Tensor> ColumnLinears(const at::Tensor& x, absl::Span<const LinearWeight> weights,
                                                 const BatchContext& context) const;
   // x weight^T for a matrix of which each rank has 1/T of the input features (TensorSplit::kRow): all tokens
   // (B, S, in / T), weight (D, in / T) -> this rank's tokens.
-  virtual at::Tensor RowLinear(const at::Tensor& x, const at::Tensor& weight, const BatchContext& context) const;
+  virtual at::Tensor RowLinear(const at::Tensor& x, const LinearWeight& weight, const BatchContext& context) const;
 
   // tokens (B, S) int64, this rank's rows of the table (V / T, D) -> this rank's tokens.
   virtual at::Tensor Embed(const at::Tensor& tokens, const at::Tensor& table, const BatchContext& context) const;

@@ -21,10 +21,13 @@ at::Tensor FirstKeys(const at::Tensor& positions) {
   return std::get<0>(starts.cummax(1));
 }
 
-at::Tensor DocumentCausalMask(const at::Tensor& first_key) {
-  const at::Tensor key = at::arange(first_key.size(1), first_key.options());  // (S)
-  const at::Tensor visible = first_key.unsqueeze(2).le(key);                  // (B, S, S)
-  return visible.tril().unsqueeze(1);
+std::vector<int32_t> DocumentStarts(const int64_t* positions, int64_t rows, int64_t sequence) {
+  std::vector<int32_t> starts;
+  for (int64_t i = 0; i < rows * sequence; ++i) {
+    if (i % sequence == 0 || positions[i] != positions[i - 1] + 1) starts.push_back(static_cast<int32_t>(i));
+  }
+  starts.push_back(static_cast<int32_t>(rows * sequence));
+  return starts;
 }
 
 BatchContext MakeDocumentContext(const at::Tensor& positions, const std::vector<double>& frequencies,
@@ -40,7 +43,7 @@ BatchContext MakeDocumentContext(const at::Tensor& positions, const std::vector<
   const at::Tensor angles = context.positions.to(at::kDouble).unsqueeze(2) * f;                         // (B, S, d/2)
   context.rope_cos = angles.cos().to(table_dtype);
   context.rope_sin = angles.sin().to(table_dtype);
-  options.parallelism->PrepareAttention(positions, options.several_documents, context);
+  options.parallelism->PrepareAttention(positions, options, context);
   return context;
 }
 

@@ -15,16 +15,21 @@ namespace titan {
 // a position is not its predecessor's plus one.
 at::Tensor FirstKeys(const at::Tensor& positions);
 
-// The same as (B, 1, S, S) bool: true for the keys first_key .. query.
-at::Tensor DocumentCausalMask(const at::Tensor& first_key);
+// Where documents start in `rows` rows of positions in host memory, one after the other, and in the end rows *
+// sequence.
+std::vector<int32_t> DocumentStarts(const int64_t* positions, int64_t rows, int64_t sequence);
 
 // What the blocks compute in, and with whom.
 struct ContextOptions {
   at::ScalarType compute_dtype = at::kFloat;
-  // Some row holds more than one document, or a document's continuation: a mask is needed. Said by who knows the batch,
-  // because to look would be to wait for the device.
-  bool several_documents = true;
+  // DocumentStarts of the batch, said by who has it in host memory, because to look would be to wait for the device.
+  // Empty: not known, any row may hold several documents.
+  std::vector<int32_t> document_starts = {};
   const BlockParallelism* parallelism = &BlockParallelism::SingleRank();
+
+  bool HasSeveralDocuments(int64_t rows) const {
+    return document_starts.empty() || static_cast<int64_t>(document_starts.size()) > rows + 1;
+  }
 };
 
 // `positions` (B, S_global) int64, of whole sequences; `frequencies` as RopeFrequencies gives them. Angles are computed

@@ -22,7 +22,9 @@ TEST(ContextTest, OneDocumentPerRow) {
 TEST(ContextTest, EachQuerySeesItsDocumentUpToItself) {
   // Row 0: documents of 2 and 3 tokens. Row 1: two of one token, then one of 3 that goes on from another row.
   const std::vector<std::vector<int64_t>> documents = {{0, 0, 1, 1, 1}, {0, 1, 2, 2, 2}};
-  const at::Tensor first_key = FirstKeys(Positions({0, 1, 0, 1, 2, 0, 0, 5, 6, 7}, 2));
+  const std::vector<int64_t> positions = {0, 1, 0, 1, 2, 0, 0, 5, 6, 7};
+  EXPECT_EQ(DocumentStarts(positions.data(), 2, 5), (std::vector<int32_t>{0, 2, 5, 6, 7, 10}));
+  const at::Tensor first_key = FirstKeys(Positions(positions, 2));
   const at::Tensor mask = DocumentCausalMask(first_key);
   ASSERT_EQ(mask.sizes(), at::IntArrayRef({2, 1, 5, 5}));
   for (int64_t row = 0; row < 2; ++row) {

@@ -1,11 +1,13 @@
 #include "titan/model/linear.h"
 
+#include <ATen/ops/addmm.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/linear.h>
-#include <ATen/ops/matmul.h>
 #include <ATen/ops/mm.h>
 #include <c10/core/GradMode.h>
 
 #include "kernels/function.h"
+#include "titan/model/float8_linear.h"
 
 namespace titan {
 namespace {
@@ -15,29 +17,106 @@ at::Tensor Rows(const at::Tensor& x) { return x.reshape({-1, x.size(-1)}); }
 // (out, in)
 at::Tensor Product(const at::Tensor& x, const at::Tensor& dy) { return at::mm(Rows(dy).t(), Rows(x)); }
 
+void AddProductTo(GradientSum& sum, const at::Tensor& x, const at::Tensor& dy) {
+  const bool adds = std::exchange(sum.has_value, true);
+  if (sum.value.is_cuda() && sum.value.scalar_type() != x.scalar_type()) {
+    // Never rounded to the dtype of the factors.
+    const at::Tensor left = Rows(dy).t(), right = Rows(x);
+    if (adds) {
+      at::addmm_out(sum.value, sum.value, left, right, sum.value.scalar_type());
+    } else {
+      at::mm_out(sum.value, left, right, sum.value.scalar_type());
+    }
+  } else if (adds) {
+    sum.value.add_(Product(x, dy));
+  } else if (sum.value.scalar_type() == x.scalar_type()) {
+    at::mm_out(sum.value, Rows(dy).t(), Rows(x));
+  } else {
+    sum.value.copy_(Product(x, dy));
+  }
+}
+
 }  // namespace
 
+void WeightGradients::Add(const at::Tensor& weight, AddProduct product) {
+  if (!deferring_) return AddNow(weight, product);
+  deferred_.emplace_back(weight, std::move(product));
+}
+
+void WeightGradients::AddNow(const at::Tensor& weight, const AddProduct& product) const {
+  const c10::AutoGradMode no_grad(false);
+  if (GradientSum* const sum = find_sum_ ? find_sum_(weight) : nullptr; sum != nullptr) return product(*sum);
+  at::Tensor& gradient = weight.mutable_grad();
+  GradientSum sum{.value = gradient, .has_value = gradient.defined()};
+  if (!sum.has_value) sum.value = at::empty(weight.sizes(), weight.options().requires_grad(false));
+  product(sum);
+  gradient = sum.value;
+}
+
+void WeightGradients::Run() {
+  for (const auto& [weight, product] : std::exchange(deferred_, {})) AddNow(weight, product);
+}
+
 at::Tensor WeightGradient(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& dy,
-                          DeferredGradients* deferred) {
-  if (deferred == nullptr || !deferred->deferring()) return Product(x, dy);
-  deferred->Add([x = x.detach(), weight, dy = dy.detach()] {
-    c10::AutoGradMode no_grad(false);
-    const at::Tensor product = Product(x, dy);
-    at::Tensor& sum = const_cast<at::Tensor&>(weight).mutable_grad();
-    sum = sum.defined() ? sum.add_(product) : product;
-  });
+                          WeightGradients* gradients) {
+  if (gradients == nullptr) return Product(x, dy);
+  gradients->Add(weight, [x = x.detach(), dy = dy.detach()](GradientSum& sum) { AddProductTo(sum, x, dy); });
   return at::Tensor();
 }
 
-at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight, DeferredGradients* deferred) {
+namespace {
+
+// Of one precision.
+std::vector<at::Tensor> PlainLinears(const at::Tensor& x, const std::vector<at::Tensor>& weights,
+                                     WeightGradients* gradients) {
+  TensorVector inputs = {x};
+  inputs.insert(inputs.end(), weights.begin(), weights.end());
   const auto forward = [](const TensorVector& in) -> Recorded {
-    return {.outputs = {at::linear(in[0], in[1])}, .saved = in};
+    Recorded recorded{.outputs = {}, .saved = in};
+    for (size_t i = 1; i < in.size(); ++i) recorded.outputs.push_back(at::linear(in[0], in[i]));
+    return recorded;
   };
-  const auto backward = [deferred](const TensorVector& saved, const TensorVector& gradients) -> TensorVector {
-    const at::Tensor dx = at::matmul(gradients[0], saved[1]);
-    return {dx, WeightGradient(saved[0], saved[1], gradients[0], deferred)};
+  const auto backward = [gradients](const TensorVector& saved, const TensorVector& dy) -> TensorVector {
+    TensorVector result(saved.size());
+    at::Tensor dx;  // (rows, in)
+    // From the last to the first, as autograd adds up the gradients of separate products.
+    for (size_t i = saved.size() - 1; i > 0; --i) {
+      const at::Tensor rows = Rows(dy[i - 1]);
+      if (!dx.defined()) {
+        dx = at::mm(rows, saved[i]);
+      } else if (dx.is_cuda()) {
+        dx.addmm_(rows, saved[i]);
+      } else {
+        dx.add_(at::mm(rows, saved[i]));
+      }
+      result[i] = WeightGradient(saved[0], saved[i], rows, gradients);
+    }
+    result[0] = dx.view(saved[0].sizes());
+    return result;
   };
-  return ApplyFunction({x, weight}, forward, backward)[0];
+  return ApplyFunction(inputs, forward, backward);
+}
+
+}  // namespace
+
+std::vector<at::Tensor> Linears(const at::Tensor& x, const std::vector<LinearWeight>& weights,
+                                WeightGradients* gradients) {
+  std::vector<at::Tensor> products;
+  // Neighbours of one precision together.
+  for (size_t begin = 0; begin < weights.size();) {
+    const LinearPrecision precision = weights[begin].precision;
+    std::vector<at::Tensor> same;
+    for (; begin < weights.size() && weights[begin].precision == precision; ++begin) {
+      same.push_back(weights[begin].weight);
+    }
+    const bool is_float8 = precision == LinearPrecision::kFloat8Tensorwise;
+    for (at::Tensor& y : (is_float8 ? Float8Linears : PlainLinears)(x, same, gradients)) products.push_back(y);
+  }
+  return products;
+}
+
+at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight, WeightGradients* gradients) {
+  return PlainLinears(x, {weight}, gradients)[0];
 }
 
 }  // namespace titan

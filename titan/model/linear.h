@@ -1,11 +1,12 @@
-// x weight^T, with the weight's gradient computed at once or later, as zero-bubble pipelines want it (Qi et al. 2024,
-// arXiv:2401.10241): the gradient of the input goes to the previous stage first.
+// x weight^T, with the weight's gradient added where gradients are summed, in the dtype of the sum, by the matrix
+// product itself; at once, or later, as zero-bubble pipelines want it (Qi et al. 2024, arXiv:2401.10241): the gradient
+// of the input goes to the previous stage first.
 //
-//   DeferredGradients later;
-//   at::Tensor y = Linear(x, weight, &later);
-//   later.set_deferring(true);
-//   y.backward(dy);   // x.grad() is there, weight.grad() is not
-//   later.Run();      // now it is
+//   WeightGradients gradients;
+//   at::Tensor y = Linear(x, weight, &gradients);
+//   gradients.set_deferring(true);
+//   y.backward(dy);    // x.grad() is there, weight.grad() is not
+//   gradients.Run();   // now it is
 
 #ifndef TITAN_MODEL_LINEAR_H_
 #define TITAN_MODEL_LINEAR_H_
@@ -18,31 +19,61 @@
 
 namespace titan {
 
-// The matrix products that a backward pass has put off.
-class DeferredGradients {
- public:
-  bool deferring() const { return deferring_; }
-  void set_deferring(bool deferring) { deferring_ = deferring; }
-  void Add(std::function<void()> product) { products_.push_back(std::move(product)); }
-  // Runs and forgets them all.
-  void Run() {
-    for (const std::function<void()>& product : std::exchange(products_, {})) product();
-  }
-
- private:
-  bool deferring_ = false;
-  std::vector<std::function<void()>> products_;
+// Where gradients of one weight are added up. Usually of a wider dtype than the weight.
+struct GradientSum {
+  at::Tensor value = {};  // in the weight's shape; garbage until something is added
+  bool has_value = false;
 };
 
-// x (..., in), weight (out, in) -> (..., out). Differentiable; `weight` must be a leaf. `deferred`, where it is not
-// null, must outlive the graph.
-at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight, DeferredGradients* deferred);
+// Where the products that are gradients of weights go, and when.
+class WeightGradients {
+ public:
+  // The sum of a weight's gradients. Null: weight.grad().
+  using FindSum = std::function<GradientSum*(const at::Tensor& weight)>;
 
-// dy^T x, the gradient of such a weight, for the backward of other operators: x (..., in), dy (..., out) -> (out, in).
-// While `deferred` (may be null) defers, the product is put off, will be added to weight.grad(), and the result is
-// undefined.
+  explicit WeightGradients(FindSum find_sum = nullptr) : find_sum_(std::move(find_sum)) {}
+
+  bool deferring() const { return deferring_; }
+  void set_deferring(bool deferring) { deferring_ = deferring; }
+
+  // Has `product` added to the gradient of `weight`, or remembers to.
+  using AddProduct = std::function<void(GradientSum& sum)>;
+  void Add(const at::Tensor& weight, AddProduct product);
+  // Does and forgets what was remembered.
+  void Run();
+
+ private:
+  void AddNow(const at::Tensor& weight, const AddProduct& product) const;
+
+  FindSum find_sum_;
+  bool deferring_ = false;
+  std::vector<std::pair<at::Tensor, AddProduct>> deferred_;
+};
+
+// What a product is computed in.
+enum class LinearPrecision {
+  kGiven,             // the dtype of its factors
+  kFloat8Tensorwise,  // kernels/float8.h, forward and backward; the result has the dtype of the factors
+};
+
+struct LinearWeight {
+  at::Tensor weight;  // (out, in), a leaf
+  LinearPrecision precision = LinearPrecision::kGiven;
+};
+
+// x (..., in), weight (out, in) -> (..., out). Differentiable; `weight` must be a leaf. `gradients`, where it is not
+// null, must outlive the graph.
+at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight, WeightGradients* gradients);
+
+// The same for several weights; the gradients of x are summed by the matrix products, too. For float8 the extents of
+// weights and the number of rows of x are multiples of 16.
+std::vector<at::Tensor> Linears(const at::Tensor& x, const std::vector<LinearWeight>& weights,
+                                WeightGradients* gradients);
+
+// For the backward of other operators: dy^T x, (out, in), the gradient of such a weight. With `gradients` it goes
+// there, and the result is undefined.
 at::Tensor WeightGradient(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& dy,
-                          DeferredGradients* deferred);
+                          WeightGradients* gradients);
 
 }  // namespace titan
 

@@ -12,6 +12,7 @@
 #include "kernels/swiglu.h"
 #include "titan/config/experiment.pb.h"
 #include "titan/model/context.h"
+#include "titan/model/precision.h"
 #include "titan/model/rope_frequencies.h"
 
 namespace titan {
@@ -31,19 +32,23 @@ class Llama3Embedding : public Block {
 
 class Llama3Layer : public Block {
  public:
-  Llama3Layer(BlockSpec spec, const config::Model& config)
-      : Block(std::move(spec)), head_dim_(config.head_dim()), norm_eps_(config.norm_eps()) {}
+  Llama3Layer(BlockSpec spec, const config::Model& config, const config::Quantize& quantize)
+      : Block(std::move(spec)),
+        head_dim_(config.head_dim()),
+        norm_eps_(config.norm_eps()),
+        precisions_(PrecisionsOf(this->spec(), quantize)) {}
 
   // x (B, S, D) -> (B, S, D)
   at::Tensor Forward(const at::Tensor& x, absl::Span<const at::Tensor> weights,
                      const BatchContext& context) const override {
     CHECK_EQ(weights.size(), static_cast<size_t>(kNumWeights));
     const BlockParallelism& p = *context.parallelism;
+    const auto weight = [&](Weight w) { return LinearWeight{weights[w], precisions_[w]}; };
     const at::Tensor o = SelfAttention(RmsNorm(x, weights[kAttentionNorm], norm_eps_), weights, context);
-    const at::Tensor attended = p.RowLinear(o, weights[kWo], context);  // (B, S, D)
+    const at::Tensor attended = p.RowLinear(o, weight(kWo), context);  // (B, S, D)
     const auto [normed, sum] = AddRmsNorm(attended, x, weights[kFfnNorm], norm_eps_);
-    const auto gate_and_up = p.ColumnLinears(normed, {weights[kW1], weights[kW3]}, context);  // 2 of (B, S, F)
-    return sum + p.RowLinear(SwiGlu(gate_and_up[0], gate_and_up[1]), weights[kW2], context);
+    const auto gate_and_up = p.ColumnLinears(normed, {weight(kW1), weight(kW3)}, context);  // 2 of (B, S, F)
+    return sum + p.RowLinear(SwiGlu(gate_and_up[0], gate_and_up[1]), weight(kW2), context);
   }
 
  private:
@@ -54,7 +59,8 @@ class Llama3Layer : public Block {
   at::Tensor SelfAttention(const at::Tensor& h, absl::Span<const at::Tensor> weights,
                            const BatchContext& context) const {
     const BlockParallelism& p = *context.parallelism;
-    std::vector<at::Tensor> qkv = p.ColumnLinears(h, {weights[kWq], weights[kWk], weights[kWv]}, context);
+    const auto weight = [&](Weight w) { return LinearWeight{weights[w], precisions_[w]}; };
+    std::vector<at::Tensor> qkv = p.ColumnLinears(h, {weight(kWq), weight(kWk), weight(kWv)}, context);
     for (at::Tensor& x : qkv) x = x.view({x.size(0), x.size(1), -1, head_dim_});  // (B, S, heads, d)
     for (const int i : {0, 1}) qkv[i] = Rope(qkv[i], context.rope_cos, context.rope_sin);
     return p.Attention(qkv[0], qkv[1], qkv[2], context).flatten(2);
@@ -62,6 +68,7 @@ class Llama3Layer : public Block {
 
   const int64_t head_dim_;
   const double norm_eps_;
+  const std::vector<LinearPrecision> precisions_;  // of each weight
 };
 
 class Llama3Head : public HeadBlock {
@@ -88,7 +95,7 @@ class Llama3Head : public HeadBlock {
 
 class Llama3 : public Model {
  public:
-  Llama3(const config::Model& config, ModelSpec spec)
+  Llama3(const config::Model& config, const config::Quantize& quantize, ModelSpec spec)
       : Model(std::move(spec)), frequencies_(RopeFrequencies(config.rope(), config.head_dim())) {
     for (const BlockSpec& block : spec_.blocks) {
       switch (block.kind) {
@@ -96,7 +103,7 @@ class Llama3 : public Model {
           blocks_.push_back(std::make_unique<Llama3Embedding>(block));
           break;
         case BlockKind::kLayer:
-          blocks_.push_back(std::make_unique<Llama3Layer>(block, config));
+          blocks_.push_back(std::make_unique<Llama3Layer>(block, config, quantize));
           break;
         case BlockKind::kHead:
           blocks_.push_back(std::make_unique<Llama3Head>(block, config));
@@ -115,8 +122,8 @@ class Llama3 : public Model {
 
 }  // namespace
 
-std::unique_ptr<Model> MakeLlama3(const config::Model& config, ModelSpec spec) {
-  return std::make_unique<Llama3>(config, std::move(spec));
+std::unique_ptr<Model> MakeLlama3(const config::Model& config, const config::Quantize& quantize, ModelSpec spec) {
+  return std::make_unique<Llama3>(config, quantize, std::move(spec));
 }
 
 }  // namespace titan

@@ -2,7 +2,8 @@
 // feed-forward network, RMSNorm, no biases. Numerics and weight layout are Hugging Face's LlamaForCausalLM (rotate-half
 // RoPE).
 //
-//   std::unique_ptr<Model> model = MakeLlama3(experiment.model(), BuildModelSpec(experiment.model()).value());
+//   std::unique_ptr<Model> model =
+//       MakeLlama3(experiment.model(), experiment.quantize(), BuildModelSpec(experiment.model()).value());
 
 #ifndef TITAN_MODEL_LLAMA3_H_
 #define TITAN_MODEL_LLAMA3_H_
@@ -15,7 +16,7 @@
 namespace titan {
 
 // `spec` is BuildModelSpec(config).
-std::unique_ptr<Model> MakeLlama3(const config::Model& config, ModelSpec spec);
+std::unique_ptr<Model> MakeLlama3(const config::Model& config, const config::Quantize& quantize, ModelSpec spec);
 
 }  // namespace titan
 

@@ -11,16 +11,20 @@
 
 namespace titan {
 
-absl::StatusOr<std::unique_ptr<Model>> Model::Create(const config::Model& config) {
+absl::StatusOr<std::unique_ptr<Model>> Model::Create(const config::Model& config, const config::Quantize& quantize) {
   TITAN_ASSIGN_OR_RETURN(ModelSpec spec, BuildModelSpec(config));
   switch (config.name()) {
     case config::Model::FAMILY_LLAMA3:
-      return MakeLlama3(config, std::move(spec));
+      return MakeLlama3(config, quantize, std::move(spec));
     default:
       return absl::InvalidArgumentError(absl::StrCat("model.name: the family ",
                                                      config::Model::Family_Name(config.name()),
                                                      " is not supported yet; use \"llama3\""));
   }
+}
+
+absl::StatusOr<std::unique_ptr<Model>> Model::Create(const config::Model& config) {
+  return Create(config, config::Quantize::default_instance());
 }
 
 const HeadBlock& Model::head() const {

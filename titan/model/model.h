@@ -17,7 +17,8 @@
 // A generated message: its header is expensive, so that only the sources that look inside include it.
 namespace titan::config {
 class Model;
-}
+class Quantize;
+}  // namespace titan::config
 
 namespace titan {
 
@@ -25,7 +26,9 @@ class Model {
  public:
   virtual ~Model() = default;
 
-  // InvalidArgument for a family that is not built yet.
+  // InvalidArgument for a family that is not built yet. Without `quantize` every product is computed in the dtype of
+  // the weights.
+  static absl::StatusOr<std::unique_ptr<Model>> Create(const config::Model& config, const config::Quantize& quantize);
   static absl::StatusOr<std::unique_ptr<Model>> Create(const config::Model& config);
 
   const ModelSpec& spec() const { return spec_; }

@@ -21,9 +21,14 @@ AdamW::AdamW(const config::Optimizer& config, std::vector<at::Tensor> parameters
   }
 }
 
-void AdamW::Update(const std::vector<at::Tensor>& gradients, double lr, double gradient_scale) {
+void AdamW::Update(const std::vector<at::Tensor>& gradients, double lr, double gradient_scale,
+                   const std::vector<at::Tensor>& copies) {
   ++num_updates_;
-  AdamWStep({.parameters = parameters_, .gradients = gradients, .exp_avg = exp_avg_, .exp_avg_sq = exp_avg_sq_},
+  AdamWStep({.parameters = parameters_,
+             .gradients = gradients,
+             .exp_avg = exp_avg_,
+             .exp_avg_sq = exp_avg_sq_,
+             .copies = copies},
             {.lr = lr,
              .beta1 = beta1_,
              .beta2 = beta2_,

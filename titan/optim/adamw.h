@@ -23,8 +23,10 @@ class AdamW {
   // `parameters`: contiguous, fp32 or fp64, on one device. They are updated in place.
   AdamW(const config::Optimizer& config, std::vector<at::Tensor> parameters);
 
-  // One step with gradients of the parameters' shapes and dtypes, each multiplied by `gradient_scale` first.
-  void Update(const std::vector<at::Tensor>& gradients, double lr, double gradient_scale);
+  // One step with gradients of the parameters' shapes and dtypes, each multiplied by `gradient_scale` first. `copies`,
+  // if not empty, get the new parameters in bf16.
+  void Update(const std::vector<at::Tensor>& gradients, double lr, double gradient_scale,
+              const std::vector<at::Tensor>& copies = {});
 
   // Updates done so far; the bias corrections depend on it. Restored with the averages from a checkpoint.
   int64_t num_updates() const { return num_updates_; }

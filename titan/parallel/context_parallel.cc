@@ -29,11 +29,12 @@ at::Tensor ContextParallel::LocalTokens(const at::Tensor& values) const {
   return at::cat(pieces, 1);
 }
 
-void ContextParallel::PrepareAttention(const at::Tensor& positions, bool several_documents,
+void ContextParallel::PrepareAttention(const at::Tensor& positions, const ContextOptions& options,
                                        BatchContext& context) const {
   if (options_.method == ContextParallelMethod::kUlysses) {
-    return BlockParallelism::SingleRank().PrepareAttention(positions, several_documents, context);
+    return BlockParallelism::SingleRank().PrepareAttention(positions, options, context);
   }
+  const bool several_documents = options.HasSeveralDocuments(positions.size(0));
   const at::Tensor first_key = FirstKeys(positions);  // (B, C S)
   if (options_.method == ContextParallelMethod::kAllToAll) {
     for (int64_t s = 0; s < group_.size(); ++s) {

@@ -25,6 +25,7 @@
 namespace titan {
 
 struct BatchContext;
+struct ContextOptions;
 
 enum class ContextParallelMethod { kAllGather, kAllToAll, kUlysses };
 
@@ -40,7 +41,7 @@ class ContextParallel {
   ContextParallel(Communicator& group, const ContextParallelOptions& options) : group_(group), options_(options) {}
 
   at::Tensor LocalTokens(const at::Tensor& values) const;
-  void PrepareAttention(const at::Tensor& positions, bool several_documents, BatchContext& context) const;
+  void PrepareAttention(const at::Tensor& positions, const ContextOptions& options, BatchContext& context) const;
   at::Tensor Attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                        const BatchContext& context) const;
 

@@ -26,10 +26,10 @@ at::Tensor MeshParallelism::LocalTokens(const at::Tensor& values) const {
   return context_parallel_ ? context_parallel_->LocalTokens(values) : values;
 }
 
-void MeshParallelism::PrepareAttention(const at::Tensor& positions, bool several_documents,
+void MeshParallelism::PrepareAttention(const at::Tensor& positions, const ContextOptions& options,
                                        BatchContext& context) const {
-  if (context_parallel_) return context_parallel_->PrepareAttention(positions, several_documents, context);
-  BlockParallelism::PrepareAttention(positions, several_documents, context);
+  if (context_parallel_) return context_parallel_->PrepareAttention(positions, options, context);
+  BlockParallelism::PrepareAttention(positions, options, context);
 }
 
 std::pair<int64_t, int64_t> MeshParallelism::HiddenShape(const BatchContext& context) const {
@@ -47,17 +47,18 @@ at::Tensor MeshParallelism::SumOfRanks(const at::Tensor& summand) const {
   return ReduceScatterRows(Rows(summand), tp_).unsqueeze(0);
 }
 
-std::vector<at::Tensor> MeshParallelism::ColumnLinears(const at::Tensor& x, absl::Span<const at::Tensor> weights,
+std::vector<at::Tensor> MeshParallelism::ColumnLinears(const at::Tensor& x, absl::Span<const LinearWeight> weights,
                                                        const BatchContext& context) const {
   if (tp_.size() == 1) return BlockParallelism::ColumnLinears(x, weights, context);
   if (!options_.overlaps) return BlockParallelism::ColumnLinears(AllTokens(x, context), weights, context);
-  std::vector<at::Tensor> products =
-      OverlappedColumnLinears(Rows(x), std::vector<at::Tensor>(weights.begin(), weights.end()), tp_, context.deferred);
+  std::vector<at::Tensor> matrices;
+  for (const LinearWeight& weight : weights) matrices.push_back(weight.weight);
+  std::vector<at::Tensor> products = OverlappedColumnLinears(Rows(x), matrices, tp_, context.gradients);
   for (at::Tensor& y : products) y = y.view({context.positions.size(0), context.positions.size(1), y.size(1)});
   return products;
 }
 
-at::Tensor MeshParallelism::RowLinear(const at::Tensor& x, const at::Tensor& weight,
+at::Tensor MeshParallelism::RowLinear(const at::Tensor& x, const LinearWeight& weight,
                                       const BatchContext& context) const {
   if (tp_.size() == 1) return BlockParallelism::RowLinear(x, weight, context);
   if (!options_.overlaps) {
@@ -66,7 +67,7 @@ at::Tensor MeshParallelism::RowLinear(const at::Tensor& x, const at::Tensor& wei
     return SumOfRanks(summand);
   }
   const KeepScope keep(Keeper::Always(context.keeper));
-  return OverlappedRowLinear(Rows(x), weight, tp_, context.deferred).unsqueeze(0);
+  return OverlappedRowLinear(Rows(x), weight.weight, tp_, context.gradients).unsqueeze(0);
 }
 
 at::Tensor MeshParallelism::Embed(const at::Tensor& tokens, const at::Tensor& table,

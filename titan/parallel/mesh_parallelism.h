@@ -39,11 +39,12 @@ class MeshParallelism : public BlockParallelism {
                   const ContextParallelOptions& context_parallel);
 
   at::Tensor LocalTokens(const at::Tensor& values) const override;
-  void PrepareAttention(const at::Tensor& positions, bool several_documents, BatchContext& context) const override;
+  void PrepareAttention(const at::Tensor& positions, const ContextOptions& options,
+                        BatchContext& context) const override;
   std::pair<int64_t, int64_t> HiddenShape(const BatchContext& context) const override;
-  std::vector<at::Tensor> ColumnLinears(const at::Tensor& x, absl::Span<const at::Tensor> weights,
+  std::vector<at::Tensor> ColumnLinears(const at::Tensor& x, absl::Span<const LinearWeight> weights,
                                         const BatchContext& context) const override;
-  at::Tensor RowLinear(const at::Tensor& x, const at::Tensor& weight, const BatchContext& context) const override;
+  at::Tensor RowLinear(const at::Tensor& x, const LinearWeight& weight, const BatchContext& context) const override;
   at::Tensor Embed(const at::Tensor& tokens, const at::Tensor& table, const BatchContext& context) const override;
   at::Tensor LinearCrossEntropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& labels,
                                 const BatchContext& context) const override;

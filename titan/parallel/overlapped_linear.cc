@@ -78,7 +78,7 @@ void MultiplyInto(const at::Tensor& out, int64_t rank, const at::Tensor& rows, c
 
 // `saved`: the rows of all ranks, then the weights. Gradients of x and of the weights.
 TensorVector ColumnBackward(const TensorVector& saved, const TensorVector& gradients, Communicator& group,
-                            DeferredGradients* deferred) {
+                            WeightGradients* weight_gradients) {
   TensorVector result(saved.size());
   const auto make = [&](int64_t rank) {
     at::Tensor sum;  // (N / T, D)
@@ -90,7 +90,7 @@ TensorVector ColumnBackward(const TensorVector& saved, const TensorVector& gradi
   };
   result[0] = ReduceScatterOverlapped(group, make, [&] {
     for (size_t i = 0; i < gradients.size(); ++i) {
-      result[i + 1] = WeightGradient(saved[0], saved[i + 1], gradients[i], deferred);
+      result[i + 1] = WeightGradient(saved[0], saved[i + 1], gradients[i], weight_gradients);
     }
   });
   return result;
@@ -99,7 +99,7 @@ TensorVector ColumnBackward(const TensorVector& saved, const TensorVector& gradi
 }  // namespace
 
 std::vector<at::Tensor> OverlappedColumnLinears(const at::Tensor& x, const std::vector<at::Tensor>& weights,
-                                                Communicator& group, DeferredGradients* deferred) {
+                                                Communicator& group, WeightGradients* weight_gradients) {
   TensorVector inputs = {x};
   inputs.insert(inputs.end(), weights.begin(), weights.end());
   const auto forward = [&](const TensorVector& in) -> Recorded {
@@ -113,24 +113,25 @@ std::vector<at::Tensor> OverlappedColumnLinears(const at::Tensor& x, const std::
     });
     return recorded;
   };
-  const auto backward = [&group, deferred](const TensorVector& saved, const TensorVector& gradients) {
-    return ColumnBackward(saved, gradients, group, deferred);
+  const auto backward = [&group, weight_gradients](const TensorVector& saved, const TensorVector& gradients) {
+    return ColumnBackward(saved, gradients, group, weight_gradients);
   };
   return ApplyFunction(inputs, forward, backward);
 }
 
 at::Tensor OverlappedRowLinear(const at::Tensor& x, const at::Tensor& weight, Communicator& group,
-                               DeferredGradients* deferred) {
+                               WeightGradients* weight_gradients) {
   const auto forward = [&](const TensorVector& in) -> Recorded {
     const auto make = [&](int64_t rank) { return at::mm(RowsOf(in[0], rank, group), in[1].t()); };
     return {.outputs = {ReduceScatterOverlapped(group, make, [] {})}, .saved = in};
   };
-  const auto backward = [&group, deferred](const TensorVector& saved, const TensorVector& gradients) -> TensorVector {
+  const auto backward = [&group, weight_gradients](const TensorVector& saved,
+                                                   const TensorVector& gradients) -> TensorVector {
     const at::Tensor dx = at::empty(saved[0].sizes(), saved[0].options());  // (N, in)
     const at::Tensor dy = GatherOverlapped(gradients[0], group, [&](int64_t rank, const at::Tensor& rows) {
       MultiplyInto(dx, rank, rows, saved[1], group);
     });
-    return {dx, WeightGradient(saved[0], saved[1], dy, deferred)};
+    return {dx, WeightGradient(saved[0], saved[1], dy, weight_gradients)};
   };
   return ApplyFunction({x, weight}, forward, backward)[0];
 }

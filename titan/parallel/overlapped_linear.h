@@ -2,8 +2,9 @@
 // computed (Wang et al. 2023, "Overlap Communication with Dependent Computation via Decomposition in Large Deep
 // Learning Models"). Over the T ranks of one group; the parts are the rows (tokens) of one rank each.
 //
-//   std::vector<at::Tensor> y = OverlappedColumnLinears(x, {wq, wk, wv}, tp, deferred);  // (N / T, D) -> (N, out / T)
-//   at::Tensor z = OverlappedRowLinear(f(y), wo, tp, deferred);                          // (N, in / T) -> (N / T, D)
+//   std::vector<at::Tensor> y = OverlappedColumnLinears(x, {wq, wk, wv}, tp, weight_gradients);  // (N / T, D) -> (N,
+//   out / T) at::Tensor z = OverlappedRowLinear(f(y), wo, tp, weight_gradients);                          // (N, in /
+//   T) -> (N / T, D)
 //
 // Same values as GatherRows and Linear, or Linear and ReduceScatterRows, to rounding, and the same bytes sent: T - 1
 // messages, one to each other rank, instead of one collective. In backward likewise: where forward gathers, backward
@@ -22,14 +23,14 @@
 namespace titan {
 
 // The rows of all ranks, rank by rank, times each weight^T. x (N / T, D), weights (out_i, D) -> (N, out_i). The product
-// with a rank's rows is computed while the next rank's are on their way. `deferred`: see titan/model/linear.h.
+// with a rank's rows is computed while the next rank's are on their way. `weight_gradients`: see titan/model/linear.h.
 std::vector<at::Tensor> OverlappedColumnLinears(const at::Tensor& x, const std::vector<at::Tensor>& weights,
-                                                Communicator& group, DeferredGradients* deferred);
+                                                Communicator& group, WeightGradients* weight_gradients);
 
 // This rank's rows of the sum over the ranks of x weight^T. x (N, in), weight (D, in) -> (N / T, D). The product for a
 // rank travels while that for the next is computed.
 at::Tensor OverlappedRowLinear(const at::Tensor& x, const at::Tensor& weight, Communicator& group,
-                               DeferredGradients* deferred);
+                               WeightGradients* weight_gradients);
 
 }  // namespace titan
 

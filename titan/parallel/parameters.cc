@@ -188,15 +188,22 @@ void Parameters::ClearGradients() {
   for (Unit& unit : units_) {
     unit.arrived = 0;
     unit.whole_gradient.reset();
+    unit.sums.clear();
   }
 }
 
+std::vector<at::Tensor> Parameters::copies() const {
+  std::vector<at::Tensor> copies;
+  if (options_.compute_dtype == options_.dtype) return copies;
+  for (const Unit& unit : units_) copies.push_back(unit.computed);
+  return copies;
+}
+
+void Parameters::RoundMasters() {
+  if (const std::vector<at::Tensor> rounded = copies(); !rounded.empty()) at::_foreach_copy_(rounded, masters_);
+}
+
 void Parameters::FinishUpdate() {
-  if (options_.compute_dtype != options_.dtype) {
-    std::vector<at::Tensor> computed;
-    for (const Unit& unit : units_) computed.push_back(unit.computed);
-    if (!computed.empty()) at::_foreach_copy_(computed, masters_);
-  }
   for (Unit& unit : units_) Free(unit);
 }
 
@@ -263,8 +270,8 @@ void Parameters::Release(size_t block) {
 }
 
 // Memory for a unit's gradients. What lies between parameters must be zero: it is counted in norms.
-at::Tensor Parameters::NewWholeGradient(Unit& unit) const {
-  at::Tensor gradient = at::empty({unit.gathered.numel()}, unit.gathered.options().dtype(options_.dtype));
+void Parameters::NewWholeGradient(Unit& unit) const {
+  const at::Tensor gradient = at::empty({unit.gathered.numel()}, unit.gathered.options().dtype(options_.dtype));
   std::vector<std::pair<int64_t, int64_t>> taken;  // [begin, end) of each parameter
   for (size_t j = 0; j < unit.weights.size(); ++j) {
     taken.emplace_back(unit.layout.offsets[j], unit.layout.offsets[j] + unit.weights[j].numel());
@@ -276,25 +283,28 @@ at::Tensor Parameters::NewWholeGradient(Unit& unit) const {
     if (begin > end) gradient.narrow(0, end, begin - end).zero_();
     end = next_end;
   }
-  unit.has_gradient.assign(unit.weights.size(), false);
-  return gradient;
+  unit.sums.clear();
+  for (size_t j = 0; j < unit.weights.size(); ++j) {
+    const at::Tensor& weight = unit.weights[j];
+    unit.sums.push_back({gradient.narrow(0, unit.layout.offsets[j], weight.numel()).view(weight.sizes())});
+  }
+  unit.whole_gradient = gradient;
+}
+
+GradientSum* Parameters::SumOfGradients(size_t block, size_t weight) {
+  const auto [index, parameter] = references_[block][weight];
+  Unit& unit = units_[index];
+  if (!unit.whole_gradient.defined()) NewWholeGradient(unit);
+  return &unit.sums[parameter];
 }
 
 void Parameters::AddGradients(size_t block, std::vector<at::Tensor> gradients) {
   const std::vector<Reference>& references = references_[block];
   CHECK_EQ(gradients.size(), references.size());
   for (size_t i = 0; i < references.size(); ++i) {
-    const auto [index, parameter] = references[i];
-    Unit& unit = units_[index];
-    if (!unit.whole_gradient.defined()) unit.whole_gradient = NewWholeGradient(unit);
-    at::Tensor sum =
-        unit.whole_gradient.narrow(0, unit.layout.offsets[parameter], gradients[i].numel()).view(gradients[i].sizes());
-    if (unit.has_gradient[parameter]) {
-      sum.add_(gradients[i]);
-    } else {
-      sum.copy_(gradients[i]);
-      unit.has_gradient[parameter] = true;
-    }
+    if (!gradients[i].defined()) continue;
+    GradientSum& sum = *SumOfGradients(block, i);
+    std::exchange(sum.has_value, true) ? sum.value.add_(gradients[i]) : sum.value.copy_(gradients[i]);
     gradients[i].reset();
   }
   // Blocks that share a unit come before its owner, on the way back.
@@ -308,6 +318,7 @@ void Parameters::AddGradients(size_t block, std::vector<at::Tensor> gradients) {
 void Parameters::StartReduction(size_t index) {
   Unit& unit = units_[index];
   const at::Tensor whole = std::exchange(unit.whole_gradient, at::Tensor());
+  unit.sums.clear();
   if (IsSharded()) {
     unit.reduced = at::empty({unit.layout.shard_size}, whole.options());
     unit.reduction = groups_.fsdp().ReduceScatter(unit.reduced, whole);

@@ -5,8 +5,8 @@
 //   (*parameters)->BeginStep(num_microbatches);
 //   ForwardBackward(model, **parameters, microbatch, 1.0 / valid_tokens, recompute);  // once per microbatch
 //   (*parameters)->FinishGradients();                                                 // waits for what still travels
-//   optimizer.Update((*parameters)->gradients(), lr, scale);                          // changes the masters
-//   (*parameters)->FinishUpdate();                                                    // and so the compute copies
+//   optimizer.Update((*parameters)->gradients(), lr, scale, (*parameters)->copies());  // changes masters and copies
+//   (*parameters)->FinishUpdate();                                                     // and so what is gathered
 //
 // A unit is what one block owns. Its parameters (of tensor parallelism this rank's parts) lie one after the other in a
 // flat vector, first those that tensor parallelism replicates; rank r of the n ranks that share the unit (dp_shard x
@@ -79,6 +79,10 @@ class Parameters : public BlockParameters {
 
   // One entry per unit of this rank: flat, of Options::dtype; with `offload` on the CPU.
   const std::vector<at::Tensor>& masters() const { return masters_; }
+  // What is computed with, where its dtype is not that of the masters: rounded masters, like masters(). Else empty. Who
+  // changes the masters changes these, too, or calls RoundMasters.
+  std::vector<at::Tensor> copies() const;
+  void RoundMasters();
   // Sums over the step's microbatches and all ranks, like masters(). After FinishGradients.
   const std::vector<at::Tensor>& gradients() const { return gradients_; }
   // In the order of the spec; a shared parameter once.
@@ -95,7 +99,7 @@ class Parameters : public BlockParameters {
   void FinishGradients();
   // Frees the gradients.
   void ClearGradients();
-  // Rounds the masters into the compute copies again.
+  // What was gathered before the update is gathered again.
   void FinishUpdate();
 
   // Copies this rank's part of a whole parameter value into `piece` of `units`.
@@ -107,6 +111,7 @@ class Parameters : public BlockParameters {
   std::vector<at::Tensor> Weights(size_t block) override;
   void Prefetch(size_t block) override;
   void Release(size_t block) override;
+  GradientSum* SumOfGradients(size_t block, size_t weight) override;
   void AddGradients(size_t block, std::vector<at::Tensor> gradients) override;
 
  private:
@@ -124,11 +129,11 @@ class Parameters : public BlockParameters {
     Work gather;
     at::Tensor uploaded;  // with offload, until it is gathered: `computed` on the device
     // Of the step:
-    int64_t arrived = 0;             // AddGradients calls of the block that owns the unit
-    at::Tensor whole_gradient;       // (n * shard_size): summed over microbatches, not yet over ranks
-    std::vector<bool> has_gradient;  // of each parameter: its part of whole_gradient is not garbage
-    at::Tensor reduced;              // (shard_size): on its way here
-    Work reduction;                  // over the ranks that share the unit, then over the replicas
+    int64_t arrived = 0;            // AddGradients calls of the block that owns the unit
+    at::Tensor whole_gradient;      // (n * shard_size): summed over microbatches, not yet over ranks
+    std::vector<GradientSum> sums;  // of each parameter: its part of whole_gradient
+    at::Tensor reduced;             // (shard_size): on its way here
+    Work reduction;                 // over the ranks that share the unit, then over the replicas
   };
 
   Parameters(const ParallelGroups& groups, Options options)
@@ -136,7 +141,7 @@ class Parameters : public BlockParameters {
 
   absl::Status AddUnit(const BlockSpec& block, const InitialValue& initial_value);
   at::Tensor LocalPart(const Piece& piece, const at::Tensor& value) const;
-  at::Tensor NewWholeGradient(Unit& unit) const;
+  void NewWholeGradient(Unit& unit) const;
   at::Tensor HostCopy(const at::Tensor& tensor, at::ScalarType dtype) const;
   void StartGather(Unit& unit);
   void StartUpload(Unit& unit);

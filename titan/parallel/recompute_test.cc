@@ -118,19 +118,24 @@ class RecomputeTest : public testing::Test {
 };
 
 TEST_F(RecomputeTest, KeepsLessAndComputesMore) {
-  const Outcome none = Walk(Recompute::kNothing), cheap = Walk(Recompute::kCheap), all = Walk(Recompute::kAll);
+  const Outcome none = Walk(Recompute::kNothing), elementwise = Walk(Recompute::kElementwise),
+                cheap = Walk(Recompute::kCheap), all = Walk(Recompute::kAll);
   EXPECT_EQ(none.products, 7 * kLayers);
   EXPECT_EQ(cheap.products, (7 + 3) * kLayers);  // k, output, up
   EXPECT_EQ(all.products, (7 + 7) * kLayers);
-  EXPECT_GT(none.bytes, cheap.bytes);
+  EXPECT_EQ(elementwise.products, 7 * kLayers);
+  EXPECT_GT(none.bytes, elementwise.bytes);
+  EXPECT_GT(elementwise.bytes, cheap.bytes);
   // Of each token: q, v, gate and down; attention's output, and a number for each of its heads.
   const int64_t kept = kDim + kKvHeads * kHeadDim + kFfn + kDim + kDim + kHeads;
   EXPECT_EQ(cheap.bytes - all.bytes, kLayers * kRows * kSeqLen * kept * 4);
+  // And k, the output projection's and up.
+  EXPECT_EQ(elementwise.bytes - cheap.bytes, kLayers * kRows * kSeqLen * (kKvHeads * kHeadDim + kDim + kFfn) * 4);
 }
 
 TEST_F(RecomputeTest, ChangesNoBit) {
   const Outcome expected = Walk(Recompute::kNothing);
-  for (const Recompute layers : {Recompute::kCheap, Recompute::kAll}) {
+  for (const Recompute layers : {Recompute::kElementwise, Recompute::kCheap, Recompute::kAll}) {
     for (const bool split_backward : {false, true}) {
       const Outcome outcome = Walk(layers, split_backward);
       EXPECT_TRUE(at::equal(outcome.loss, expected.loss));

@@ -87,31 +87,32 @@ at::Tensor Tokens(const at::Tensor& whole, Mode mode, const Communicator& group)
   return mode == Mode::kWholeTokens ? whole : Part(whole, 0, group);
 }
 
-at::Tensor Forward(const Network& part, Mode mode, Communicator& group, DeferredGradients* deferred) {
+at::Tensor Forward(const Network& part, Mode mode, Communicator& group, WeightGradients* weight_gradients) {
   if (mode == Mode::kOverlapped) {
-    const Tensors h = OverlappedColumnLinears(part.x, {part.w1, part.w3}, group, deferred);
-    return OverlappedRowLinear(h[0] * h[1], part.w2, group, deferred);
+    const Tensors h = OverlappedColumnLinears(part.x, {part.w1, part.w3}, group, weight_gradients);
+    return OverlappedRowLinear(h[0] * h[1], part.w2, group, weight_gradients);
   }
   const bool whole = mode == Mode::kWholeTokens;
   const at::Tensor x = whole ? AllReduceGradient(part.x, group) : GatherRows(part.x, group);
-  const at::Tensor y = Linear(Linear(x, part.w1, deferred) * Linear(x, part.w3, deferred), part.w2, deferred);
+  const at::Tensor y =
+      Linear(Linear(x, part.w1, weight_gradients) * Linear(x, part.w3, weight_gradients), part.w2, weight_gradients);
   return whole ? AllReduceSum(y, group) : ReduceScatterRows(y, group);
 }
 
 // What this rank has of the output and of the gradients of x, w1, w3, w2.
-Tensors Computed(Mode mode, Communicator& group, DeferredGradients* deferred = nullptr, double w1_factor = 1) {
+Tensors Computed(Mode mode, Communicator& group, WeightGradients* weight_gradients = nullptr, double w1_factor = 1) {
   const Network whole = Whole(group);
   const Network part{.x = Leaf(Tokens(whole.x, mode, group)),
                      .w1 = Leaf(Part(whole.w1, 0, group) * w1_factor),
                      .w3 = Leaf(Part(whole.w3, 0, group)),
                      .w2 = Leaf(Part(whole.w2, 1, group)),
                      .dy = Tokens(whole.dy, mode, group)};
-  const at::Tensor y = Forward(part, mode, group, deferred);
+  const at::Tensor y = Forward(part, mode, group, weight_gradients);
   y.backward(part.dy);
-  if (deferred != nullptr) {
+  if (weight_gradients != nullptr) {
     EXPECT_TRUE(part.x.grad().defined());
     EXPECT_FALSE(part.w1.grad().defined() || part.w3.grad().defined() || part.w2.grad().defined());
-    deferred->Run();
+    weight_gradients->Run();
   }
   return {y.detach(), part.x.grad(), part.w1.grad(), part.w3.grad(), part.w2.grad()};
 }
@@ -136,9 +137,9 @@ TEST_P(TensorParallelTest, LayersComputeWhatOneRankDoes) {
                          const Tensors computed = Computed(mode, *group);
                          EXPECT_LT(Difference(computed, expected), kTolerance) << static_cast<int>(mode);
                          EXPECT_TRUE(SameBits(computed, Computed(mode, *group))) << static_cast<int>(mode);
-                         DeferredGradients deferred;
-                         deferred.set_deferring(true);
-                         EXPECT_LT(Difference(Computed(mode, *group, &deferred), expected), kTolerance);
+                         WeightGradients weight_gradients;
+                         weight_gradients.set_deferring(true);
+                         EXPECT_LT(Difference(Computed(mode, *group, &weight_gradients), expected), kTolerance);
                        }
                      }),
             "");

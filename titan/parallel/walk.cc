@@ -44,13 +44,13 @@ StageWalk::StageWalk(const Model& model, BlockParameters& parameters, size_t beg
       end_(end),
       microbatch_(microbatch),
       recompute_(recompute),
+      split_backward_(split_backward),
+      weight_gradients_([this](const at::Tensor& weight) { return FindSum(weight); }),
       tapes_(end - begin) {
   CHECK_LT(begin, end);
   CHECK_LE(end, model.blocks().size());
   CHECK_EQ(recompute.size(), model.blocks().size());
-  if (!split_backward) return;
-  deferred_ = std::make_unique<DeferredGradients>();
-  microbatch_.context.deferred = deferred_.get();
+  microbatch_.context.gradients = &weight_gradients_;
 }
 
 // Output of a block: the loss sum for the model's last one, else (B, S, D).
@@ -68,6 +68,7 @@ StageWalk::Tape StageWalk::Record(size_t block, const at::Tensor& input, Keeper*
   Tape tape;
   tape.input = block == 0 ? input : Leaf(input);
   tape.weights = Leaves(parameters_.Weights(block));
+  tape.is_summed.assign(tape.weights.size(), false);
   tape.output = Run(block, tape.input, tape.weights, keeper);
   return tape;
 }
@@ -93,7 +94,9 @@ at::Tensor StageWalk::Forward(const at::Tensor& input) {
     } else {
       c10::AutoGradMode no_grad(false);
       tape.input = x;
-      if (recompute_[i] == Recompute::kCheap) tape.keeper = std::make_unique<Keeper>();
+      if (recompute_[i] != Recompute::kAll) {
+        tape.keeper = std::make_unique<Keeper>(/*keeps_every_product=*/recompute_[i] == Recompute::kElementwise);
+      }
       x = Run(i, x, weights, tape.keeper.get());
     }
     // The head's backward is next.
@@ -102,12 +105,27 @@ at::Tensor StageWalk::Forward(const at::Tensor& input) {
   return x;
 }
 
+// Of a tape's weight, whose gradient is about to be added there.
+GradientSum* StageWalk::FindSum(const at::Tensor& weight) {
+  for (size_t i = begin_; i < end_; ++i) {
+    Tape& tape = tapes_[i - begin_];
+    for (size_t j = 0; j < tape.weights.size(); ++j) {
+      if (!tape.weights[j].is_same(weight)) continue;
+      GradientSum* const sum = parameters_.SumOfGradients(i, j);
+      tape.is_summed[j] = sum != nullptr;
+      return sum;
+    }
+  }
+  return nullptr;
+}
+
 void StageWalk::HandOnGradients(size_t block, Tape& tape) {
   std::vector<at::Tensor> gradients;
   gradients.reserve(tape.weights.size());
-  for (const at::Tensor& weight : tape.weights) {
-    CHECK(weight.grad().defined()) << "block " << block << " does not use parameter " << gradients.size();
-    gradients.push_back(weight.grad());
+  for (size_t i = 0; i < tape.weights.size(); ++i) {
+    const at::Tensor& gradient = tape.weights[i].grad();
+    CHECK(gradient.defined() || tape.is_summed[i]) << "block " << block << " does not use parameter " << i;
+    gradients.push_back(gradient);
   }
   tape.weights.clear();
   parameters_.AddGradients(block, std::move(gradients));
@@ -134,13 +152,13 @@ at::Tensor StageWalk::Backward(const at::Tensor& output_gradient) {
 }
 
 at::Tensor StageWalk::BackwardInput(const at::Tensor& output_gradient) {
-  CHECK(deferred_ != nullptr) << "the walk was made without split_backward";
-  deferred_->set_deferring(true);
+  CHECK(split_backward_) << "the walk was made without split_backward";
+  weight_gradients_.set_deferring(true);
   return WalkBackward(output_gradient, /*defer_weights=*/true);
 }
 
 void StageWalk::BackwardWeight() {
-  deferred_->Run();
+  weight_gradients_.Run();
   for (size_t i = end_; i-- > begin_;) {
     HandOnGradients(i, tapes_[i - begin_]);
     parameters_.Release(i);  // only now may these have been the block's last gradients of the step

@@ -22,8 +22,9 @@ namespace titan {
 // What of a block's forward runs again before its backward, because it was not kept.
 enum class Recompute {
   kNothing,
-  kCheap,  // all but the operators that the block's BatchContext::keeper keeps
-  kAll,    // the block's input is kept, and nothing else
+  kElementwise,  // norms, RoPE, SwiGLU: all but what a Keeper keeps that keeps every product
+  kCheap,        // all but what a Keeper keeps that keeps every second product
+  kAll,          // the block's input is kept, and nothing else
 };
 
 // Where the walk takes weights from and leaves gradients.
@@ -39,8 +40,14 @@ class BlockParameters {
   // The values are not needed until they are asked for again.
   virtual void Release(size_t block) { static_cast<void>(block); }
 
-  // Adds the gradients of one microbatch, in the order and dtype of Weights(). Called once per block and microbatch, as
-  // soon as they are final, from the last block to the first.
+  // Where the gradients of a block's weight are added up, for those who can add to it themselves, from the block's
+  // backward to its AddGradients. Null: nowhere but in AddGradients.
+  virtual GradientSum* SumOfGradients(size_t block, size_t weight) {
+    static_cast<void>(block), static_cast<void>(weight);
+    return nullptr;
+  }
+  // Adds the gradients of one microbatch, in the order and dtype of Weights(); undefined where they are in the sum
+  // already. Called once per block and microbatch, as soon as they are final, from the last block to the first.
   virtual void AddGradients(size_t block, std::vector<at::Tensor> gradients) = 0;
 };
 
@@ -59,6 +66,8 @@ class StageWalk {
   // backward. With `split_backward`, BackwardInput and BackwardWeight may be called instead of Backward.
   StageWalk(const Model& model, BlockParameters& parameters, size_t begin, size_t end, const Microbatch& microbatch,
             const std::vector<Recompute>& recompute, bool split_backward = false);
+  StageWalk(const StageWalk&) = delete;  // what its graphs call back is this one
+  StageWalk& operator=(const StageWalk&) = delete;
 
   // `input`: the output of block begin - 1; ignored by the first block, which takes the tokens. Returns the output of
   // the last block of the range, without a graph: hidden values, or for the head the sum of the token cross-entropies,
@@ -77,13 +86,15 @@ class StageWalk {
   struct Tape {
     at::Tensor input;                 // (B, S, D) leaf; (B, S) tokens without gradient for the first block
     std::vector<at::Tensor> weights;  // leaves
+    std::vector<bool> is_summed;      // of each weight: the gradient is in SumOfGradients
     at::Tensor output;                // (B, S, D), or the loss sum
-    std::unique_ptr<Keeper> keeper;   // between the two forwards of Recompute::kCheap
+    std::unique_ptr<Keeper> keeper;   // between the two forwards, unless everything runs again
   };
 
   at::Tensor Run(size_t block, const at::Tensor& input, const std::vector<at::Tensor>& weights, Keeper* keeper) const;
   Tape Record(size_t block, const at::Tensor& input, Keeper* keeper);
   void RecordAgain(size_t block);
+  GradientSum* FindSum(const at::Tensor& weight);
   void HandOnGradients(size_t block, Tape& tape);
   at::Tensor WalkBackward(at::Tensor gradient, bool defer_weights);
 
@@ -92,8 +103,9 @@ class StageWalk {
   const size_t begin_, end_;
   Microbatch microbatch_;
   const std::vector<Recompute>& recompute_;
-  std::unique_ptr<DeferredGradients> deferred_;  // with split_backward
-  std::vector<Tape> tapes_;                      // of each block of the range
+  const bool split_backward_;
+  WeightGradients weight_gradients_;
+  std::vector<Tape> tapes_;  // of each block of the range
 };
 
 // Forward and backward of the whole model: returns the sum of the token cross-entropies; every parameter's gradient of

@@ -138,11 +138,13 @@ std::pair<at::Tensor, std::vector<std::vector<at::Tensor>>> OneGraph(const ToyMo
 TEST(WalkTest, EqualsOneGraphWithAnyRecomputation) {
   const ToyModel model;
   const auto [expected_loss, expected] = OneGraph(model, 0.25);
-  const auto none = Recompute::kNothing, cheap = Recompute::kCheap, all = Recompute::kAll;
+  const auto none = Recompute::kNothing, cheap = Recompute::kCheap, all = Recompute::kAll,
+             elementwise = Recompute::kElementwise;
   for (const auto& recompute : std::vector<std::vector<Recompute>>{{none, none, none, none},
                                                                    {none, all, all, none},
                                                                    {none, all, none, none},
                                                                    {none, cheap, cheap, none},
+                                                                   {none, elementwise, cheap, none},
                                                                    {cheap, cheap, all, cheap},
                                                                    {all, all, all, all}}) {
     ToyParameters parameters;

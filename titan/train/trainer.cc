@@ -64,15 +64,21 @@ absl::Status SetDeterminism(const config::Experiment& experiment) {
 // and the head never gain by it.
 std::vector<Recompute> RecomputeOf(const config::ActivationCheckpoint& config, const ModelSpec& spec) {
   const bool is_selective = config.mode() == config::ActivationCheckpoint::MODE_SELECTIVE;
-  const bool by_operator = is_selective && config.selective_ac_option() == "op";
+  const std::string& option = config.selective_ac_option();
+  Recompute kind = config.mode() == config::ActivationCheckpoint::MODE_NONE ? Recompute::kNothing : Recompute::kAll;
   int64_t every = 1;
-  if (is_selective && !by_operator) CHECK(absl::SimpleAtoi(config.selective_ac_option(), &every) && every > 0);
+  if (is_selective && option == "op") {
+    kind = Recompute::kCheap;
+  } else if (is_selective && option == "elementwise") {
+    kind = Recompute::kElementwise;
+  } else if (is_selective) {
+    CHECK(absl::SimpleAtoi(option, &every) && every > 0);
+  }
   std::vector<Recompute> recompute;
   int64_t layer = 0;
   for (const BlockSpec& block : spec.blocks) {
-    const bool counts = block.kind == BlockKind::kLayer && config.mode() != config::ActivationCheckpoint::MODE_NONE;
-    const bool runs_again = counts && ++layer % every == 0;
-    recompute.push_back(!runs_again ? Recompute::kNothing : by_operator ? Recompute::kCheap : Recompute::kAll);
+    const bool runs_again = block.kind == BlockKind::kLayer && ++layer % every == 0;
+    recompute.push_back(runs_again ? kind : Recompute::kNothing);
   }
   return recompute;
 }
@@ -99,14 +105,6 @@ absl::Status CheckBatch(const Batch& batch, int64_t rows_per_round) {
                      " tokens, ", batch.labels.size(), " labels and ", batch.positions.size(), " positions"));
   }
   return absl::OkStatus();
-}
-
-// Whether some row is more than one document from its beginning.
-bool HasSeveralDocuments(const Batch& batch) {
-  for (int64_t i = 0; i < batch.rows * batch.seq_len; ++i) {
-    if (batch.positions[i] != i % batch.seq_len) return true;
-  }
-  return false;
 }
 
 // Of how many ranks, which each take other rows.
@@ -190,7 +188,7 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const config::Experimen
   trainer->groups_ = options.groups != nullptr ? options.groups : trainer->own_groups_.get();
   const Mesh& mesh = trainer->groups_->mesh();
   TITAN_RETURN_IF_ERROR(CheckLayout(experiment, mesh));
-  TITAN_ASSIGN_OR_RETURN(trainer->model_, Model::Create(experiment.model()));
+  TITAN_ASSIGN_OR_RETURN(trainer->model_, Model::Create(experiment.model(), experiment.quantize()));
   const ModelSpec& spec = trainer->model_->spec();
   trainer->settings_->recompute = RecomputeOf(experiment.activation_checkpoint(), spec);
   trainer->parallelism_ =
@@ -218,8 +216,8 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const config::Experimen
         Pipeline::OwnedBlocks(plan, trainer->groups_->coordinate(MeshAxis::kPp), spec.blocks.size());
   }
   const uint64_t seed = experiment.debug().seed();
-  const Parameters::InitialValue drawn = [seed](const ParameterSpec& parameter) -> absl::StatusOr<at::Tensor> {
-    return InitialValue(parameter, seed);
+  const Parameters::InitialValue drawn = [seed, device = options.device](const ParameterSpec& parameter) {
+    return InitialValue(parameter, seed, device);
   };
   TITAN_RETURN_IF_ERROR(CatchTorchErrors("the allocation of parameters", [&]() -> absl::Status {
     TITAN_ASSIGN_OR_RETURN(
@@ -305,11 +303,12 @@ std::vector<Microbatch> Trainer::CutUp(const Batch& batch, int64_t microbatch_ro
   const at::Tensor tokens = Upload(batch.tokens, batch.seq_len, settings_->device);        // (rows, S)
   const at::Tensor labels = Upload(batch.labels, batch.seq_len, settings_->device);        // (rows, S)
   const at::Tensor positions = Upload(batch.positions, batch.seq_len, settings_->device);  // (rows, S)
-  const ContextOptions options{.compute_dtype = settings_->compute_dtype,
-                               .several_documents = HasSeveralDocuments(batch),
-                               .parallelism = parallelism_.get()};
   std::vector<Microbatch> microbatches;
   for (int64_t row = 0; row < batch.rows; row += microbatch_rows) {
+    const ContextOptions options{
+        .compute_dtype = settings_->compute_dtype,
+        .document_starts = DocumentStarts(&batch.positions[row * batch.seq_len], microbatch_rows, batch.seq_len),
+        .parallelism = parallelism_.get()};
     const auto part = [&](const at::Tensor& values) { return values.narrow(0, row, microbatch_rows); };
     microbatches.push_back({.tokens = parallelism_->LocalTokens(part(tokens)),
                             .labels = parallelism_->LocalTokens(part(labels)),
@@ -385,7 +384,8 @@ absl::Status Trainer::NonFiniteError(const Gradients& gradients) const {
 
 absl::Status Trainer::Update(const Gradients& gradients) {
   TITAN_RETURN_IF_ERROR(CatchTorchErrors(absl::StrCat("the optimizer's step ", step_ + 1), [&]() -> absl::Status {
-    optimizer_->Update(parameters_->gradients(), lr(), ClipCoefficient(gradients.grad_norm, settings_->max_norm));
+    optimizer_->Update(parameters_->gradients(), lr(), ClipCoefficient(gradients.grad_norm, settings_->max_norm),
+                       parameters_->copies());
     parameters_->ClearGradients();
     parameters_->FinishUpdate();
     return absl::OkStatus();
@@ -479,6 +479,7 @@ absl::Status Trainer::Restore(int64_t step,
         parameters_->Assign(piece, value, *units);
       }
     }
+    parameters_->RoundMasters();
     parameters_->FinishUpdate();
     step_ = step;
     optimizer_->set_num_updates(step);

@@ -3,6 +3,7 @@
 #include <ATen/Context.h>
 #include <ATen/ops/equal.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <memory>
@@ -95,6 +96,22 @@ TEST(TrainerTest, AccumulationEqualsOneLargeBatch) {
       EXPECT_NEAR(result->grad_norm, expected->grad_norm, 1e-12);
     }
   }
+}
+
+// Float8 rounds, but not so much that the run is another one.
+TEST(TrainerTest, Float8FollowsFullPrecision) {
+  const std::vector<std::string> sizes = {"model.n_kv_heads=4", "model.ffn_hidden_dim=32"};
+  std::vector<std::string> float8 = sizes;
+  float8.push_back("quantize.linear.float8.recipe_name=tensorwise");
+  float8.push_back("quantize.linear.float8.emulate=true");
+  const auto full = Make(TinyExperiment(sizes)), rounded = Make(TinyExperiment(float8));
+  double largest_difference = 0;
+  for (int64_t step = 0; step < 10; ++step) {
+    const double expected = full->Step(MakeBatch(step % 2))->loss, actual = rounded->Step(MakeBatch(step % 2))->loss;
+    EXPECT_NEAR(actual, expected, 0.02 * expected) << step;
+    largest_difference = std::max(largest_difference, std::abs(actual - expected));
+  }
+  EXPECT_GT(largest_difference, 1e-4) << "nothing was rounded";
 }
 
 TEST(TrainerTest, RecomputationChangesNothing) {
