@@ -143,12 +143,20 @@ void Float8(Element element, int64_t rows, int64_t columns) {
   Memory m;
   const void* const x = m.Input(rows * columns * SizeOf(element));
   float* const largest = reinterpret_cast<float*>(m.Output(4));
-  LargestMagnitude(element, x, rows * columns, largest, kStream);
+  Check(cudaMemsetAsync(largest, 0, 4, kStream));
+  AddLargestMagnitude(element, x, rows * columns, largest, kStream);
   for (const Float8Kind kind : {Float8Kind::kE4m3, Float8Kind::kE5m2}) {
     Quantize({element, kind, rows, columns, x, largest, m.Output(rows * columns), m.Output(rows * columns),
               reinterpret_cast<float*>(m.Output(4))},
              kStream);
   }
+  void* const values = m.Output(rows * columns);
+  QuantizeFlat(element, x, rows * columns, largest, values, kStream);
+  QuantizeRows({element, rows, columns, x, reinterpret_cast<float*>(m.Output((rows + columns) * 4)), values,
+                m.Output(rows * columns), reinterpret_cast<float*>(m.Output(rows * 4)),
+                reinterpret_cast<float*>(m.Output(columns * 4))},
+               kStream);
+  TransposeBytes(values, rows, columns, m.Output(rows * columns), kStream);
 }
 
 void Main() {

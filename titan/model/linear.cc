@@ -67,10 +67,10 @@ at::Tensor WeightGradient(const at::Tensor& x, const at::Tensor& weight, const a
 namespace {
 
 // Of one precision.
-std::vector<at::Tensor> PlainLinears(const at::Tensor& x, const std::vector<at::Tensor>& weights,
+std::vector<at::Tensor> PlainLinears(const at::Tensor& x, const std::vector<LinearWeight>& weights,
                                      WeightGradients* gradients) {
   TensorVector inputs = {x};
-  inputs.insert(inputs.end(), weights.begin(), weights.end());
+  for (const LinearWeight& weight : weights) inputs.push_back(weight.weight);
   const auto forward = [](const TensorVector& in) -> Recorded {
     Recorded recorded{.outputs = {}, .saved = in};
     for (size_t i = 1; i < in.size(); ++i) recorded.outputs.push_back(at::linear(in[0], in[i]));
@@ -105,18 +105,18 @@ std::vector<at::Tensor> Linears(const at::Tensor& x, const std::vector<LinearWei
   // Neighbours of one precision together.
   for (size_t begin = 0; begin < weights.size();) {
     const LinearPrecision precision = weights[begin].precision;
-    std::vector<at::Tensor> same;
-    for (; begin < weights.size() && weights[begin].precision == precision; ++begin) {
-      same.push_back(weights[begin].weight);
-    }
-    const bool is_float8 = precision == LinearPrecision::kFloat8Tensorwise;
+    size_t end = begin;
+    while (end < weights.size() && weights[end].precision == precision) ++end;
+    const std::vector<LinearWeight> same(weights.begin() + begin, weights.begin() + end);
+    const bool is_float8 = precision != LinearPrecision::kGiven;
     for (at::Tensor& y : (is_float8 ? Float8Linears : PlainLinears)(x, same, gradients)) products.push_back(y);
+    begin = end;
   }
   return products;
 }
 
 at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight, WeightGradients* gradients) {
-  return PlainLinears(x, {weight}, gradients)[0];
+  return PlainLinears(x, {{weight}}, gradients)[0];
 }
 
 }  // namespace titan

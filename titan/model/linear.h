@@ -52,13 +52,17 @@ class WeightGradients {
 
 // What a product is computed in.
 enum class LinearPrecision {
-  kGiven,             // the dtype of its factors
-  kFloat8Tensorwise,  // kernels/float8.h, forward and backward; the result has the dtype of the factors
+  kGiven,  // the dtype of its factors
+  // Float8, see kernels/float8.h, forward and backward; the result has the dtype of the factors.
+  kFloat8Tensorwise,   // a scale for each matrix
+  kFloat8Rowwise,      // a scale for each row of a factor
+  kFloat8RowwiseGwHp,  // the same, but the gradients of weights in the dtype of the factors
 };
 
 struct LinearWeight {
   at::Tensor weight;  // (out, in), a leaf
   LinearPrecision precision = LinearPrecision::kGiven;
+  at::Tensor inverse_scale = {};  // of a weight that is in float8 already, see kernels/float8.h
 };
 
 // x (..., in), weight (out, in) -> (..., out). Differentiable; `weight` must be a leaf. `gradients`, where it is not
@@ -66,7 +70,8 @@ struct LinearWeight {
 at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight, WeightGradients* gradients);
 
 // The same for several weights; the gradients of x are summed by the matrix products, too. For float8 the extents of
-// weights and the number of rows of x are multiples of 16.
+// weights and the number of rows of x are multiples of 16; the gradient of a weight that is in float8 already goes to
+// `gradients`, which has a sum for it.
 std::vector<at::Tensor> Linears(const at::Tensor& x, const std::vector<LinearWeight>& weights,
                                 WeightGradients* gradients);
 

@@ -19,15 +19,27 @@ bool IsFiltered(const ParameterSpec& parameter, const config::Quantize::Float8& 
   });
 }
 
+LinearPrecision PrecisionOf(config::Quantize::Float8::RecipeName recipe) {
+  switch (recipe) {
+    case config::Quantize::Float8::RECIPE_NAME_TENSORWISE:
+      return LinearPrecision::kFloat8Tensorwise;
+    case config::Quantize::Float8::RECIPE_NAME_ROWWISE:
+      return LinearPrecision::kFloat8Rowwise;
+    case config::Quantize::Float8::RECIPE_NAME_ROWWISE_WITH_GW_HP:
+      return LinearPrecision::kFloat8RowwiseGwHp;
+    default:
+      return LinearPrecision::kGiven;
+  }
+}
+
 }  // namespace
 
 std::vector<LinearPrecision> PrecisionsOf(const BlockSpec& block, const config::Quantize& quantize) {
   const config::Quantize::Float8& float8 = quantize.linear().float8();
-  const bool is_float8 = float8.recipe_name() == config::Quantize::Float8::RECIPE_NAME_TENSORWISE;
   std::vector<LinearPrecision> precisions;
   for (const ParameterSpec& parameter : block.parameters) {
-    const bool converts = is_float8 && parameter.shape.size() == 2 && !IsFiltered(parameter, float8);
-    precisions.push_back(converts ? LinearPrecision::kFloat8Tensorwise : LinearPrecision::kGiven);
+    const bool converts = parameter.shape.size() == 2 && !IsFiltered(parameter, float8);
+    precisions.push_back(converts ? PrecisionOf(float8.recipe_name()) : LinearPrecision::kGiven);
   }
   return precisions;
 }
