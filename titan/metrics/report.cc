@@ -18,6 +18,7 @@
 #include "titan/base/status_macros.h"
 #include "titan/metrics/chart.h"
 #include "titan/metrics/jsonl.h"
+#include "titan/metrics/profile_panel.h"
 
 namespace titan {
 namespace {
@@ -135,6 +136,14 @@ std::string ExperimentPanel(const RunRecord& record) {
   return Panel("Experiment", settings);
 }
 
+// Below the run directory.
+std::string TracesFolder(const RunRecord& record) {
+  const json experiment = json::parse(record.experiment_json, nullptr, /*allow_exceptions=*/false);
+  const json::json_pointer field("/profiling/save_traces_folder");
+  return experiment.is_object() && experiment.contains(field) ? experiment[field].get<std::string>()
+                                                              : "profiling/traces";
+}
+
 class ReportSink : public MetricsSink {
  public:
   explicit ReportSink(std::string directory) : directory_(std::move(directory)), next_(absl::Now() + kFirst) {}
@@ -159,14 +168,14 @@ class ReportSink : public MetricsSink {
 
 }  // namespace
 
-std::string RenderReport(const RunRecord& record, const std::vector<StepMetrics>& steps) {
+std::string RenderReport(const RunRecord& record, const std::vector<StepMetrics>& steps, std::string_view profile) {
   const RunSession& session = record.session;
   const std::string subtitle = absl::StrCat(StateOf(session), " · started ", session.start_time,
                                             session.end_time ? absl::StrCat(", ended ", *session.end_time) : "", " on ",
                                             session.host, " · ", session.digest.substr(0, 12));
-  return HtmlPage(
-      record.name, subtitle,
-      absl::StrCat(Cards(steps), Charts(steps), RunPanel(record), SessionsPanel(record), ExperimentPanel(record)));
+  return HtmlPage(record.name, subtitle,
+                  absl::StrCat(Cards(steps), Charts(steps), profile, RunPanel(record), SessionsPanel(record),
+                               ExperimentPanel(record)));
 }
 
 absl::Status WriteReport(const std::string& run_directory) {
@@ -178,7 +187,8 @@ absl::Status WriteReport(const std::string& run_directory) {
   } else if (!absl::IsNotFound(logged.status())) {
     return logged.status();
   }
-  return WriteFileAtomically(absl::StrCat(run_directory, "/report.html"), RenderReport(record, steps));
+  const std::string profile = ProfilePanel(absl::StrCat(run_directory, "/", TracesFolder(record)));
+  return WriteFileAtomically(absl::StrCat(run_directory, "/report.html"), RenderReport(record, steps, profile));
 }
 
 std::unique_ptr<MetricsSink> OpenReport(std::string run_directory) {

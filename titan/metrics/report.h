@@ -1,5 +1,5 @@
-// report.html: one page that tells a run's story, without scripts or anything from the network. Made from run.json and
-// metrics.jsonl, so it can be made again at any time.
+// report.html: one page that tells a run's story, without scripts or anything from the network. Made from run.json,
+// metrics.jsonl and the newest trace, so it can be made again at any time.
 //
 //   TITAN_RETURN_IF_ERROR(WriteReport(out));          // out/run.json + out/metrics.jsonl -> out/report.html
 
@@ -8,6 +8,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -16,8 +17,9 @@
 
 namespace titan {
 
-// The page. Curves of long runs are thinned so that it stays below a megabyte; peaks stay visible.
-std::string RenderReport(const RunRecord& record, const std::vector<StepMetrics>& steps);
+// The page. Curves of long runs are thinned so that it stays below a megabyte; peaks stay visible. `profile`: HTML, see
+// titan/metrics/profile_panel.h.
+std::string RenderReport(const RunRecord& record, const std::vector<StepMetrics>& steps, std::string_view profile = "");
 
 absl::Status WriteReport(const std::string& run_directory);
 

@@ -1,11 +1,15 @@
 #include "titan/metrics/trace_breakdown.h"
 
 #include <algorithm>
+#include <cstdint>
+#include <filesystem>
 #include <initializer_list>
+#include <system_error>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "nlohmann/json.hpp"
@@ -50,6 +54,8 @@ const char* NameOf(KernelKind kind) {
       return "communication";
     case KernelKind::kMemoryCopy:
       return "copies and fills";
+    case KernelKind::kOptimizer:
+      return "optimizer";
     case KernelKind::kOther:
       return "other kernels";
   }
@@ -65,6 +71,7 @@ KernelKind KindOfKernel(std::string_view name) {
   if (has_one_of({"attention", "flash", "fmha", "sdpa"})) return KernelKind::kAttention;
   if (has_one_of({"gemm", "nvjet", "cutlass", "xmma", "splitK"})) return KernelKind::kGemm;
   if (has_one_of({"memcpy", "memset"})) return KernelKind::kMemoryCopy;
+  if (has_one_of({"adamw", "adam_w"})) return KernelKind::kOptimizer;
   return KernelKind::kOther;
 }
 
@@ -101,6 +108,21 @@ absl::StatusOr<TraceBreakdown> BreakDownTrace(std::string_view trace) {
   result.hidden = (compute_time + communication_time - busy) * kMicrosecond;
   result.idle = (span - busy) * kMicrosecond;
   return result;
+}
+
+std::string NewestTrace(const std::string& traces_folder) {
+  constexpr std::string_view kPrefix = "iteration_";
+  int64_t newest = -1;
+  std::string path;
+  std::error_code error;  // no folder: no trace
+  for (const auto& entry : std::filesystem::directory_iterator(traces_folder, error)) {
+    const std::string name = entry.path().filename();
+    int64_t step = 0;
+    if (!absl::StartsWith(name, kPrefix) || !absl::SimpleAtoi(name.substr(kPrefix.size()), &step)) continue;
+    const std::filesystem::path trace = entry.path() / "rank0_trace.json";
+    if (step > newest && std::filesystem::exists(trace)) newest = step, path = trace;
+  }
+  return path;
 }
 
 std::string FormatBreakdown(const TraceBreakdown& breakdown) {

@@ -14,10 +14,11 @@
 
 namespace titan {
 
-enum class KernelKind { kGemm, kAttention, kCommunication, kMemoryCopy, kOther };
+enum class KernelKind { kGemm, kAttention, kCommunication, kMemoryCopy, kOptimizer, kOther };
 const char* NameOf(KernelKind kind);
 
-// By the words in a kernel's name: NCCL's, those of cuBLAS and CUTLASS, those of attention's libraries.
+// By the words in a kernel's name: NCCL's, those of cuBLAS and CUTLASS, those of attention's libraries, those of
+// optimizers.
 KernelKind KindOfKernel(std::string_view name);
 
 // All in seconds of one GPU.
@@ -35,6 +36,9 @@ struct TraceBreakdown {
 
 // InvalidArgument if `trace` is not a trace, or has no kernel of a GPU in it.
 absl::StatusOr<TraceBreakdown> BreakDownTrace(std::string_view trace);
+
+// The newest trace of rank 0 below the folder that the profiler writes to; empty if there is none.
+std::string NewestTrace(const std::string& traces_folder);
 
 // Lines of text, in milliseconds and shares of the span.
 std::string FormatBreakdown(const TraceBreakdown& breakdown);

@@ -45,6 +45,7 @@ TEST(TraceBreakdown, KnowsKernelsByName) {
   EXPECT_EQ(KindOfKernel("fmha_cutlassB_bf16_aligned"), KernelKind::kAttention);
   EXPECT_EQ(KindOfKernel("Memcpy DtoD (Device -> Device)"), KernelKind::kMemoryCopy);
   EXPECT_EQ(KindOfKernel("ncclDevKernel_SendRecv(ncclDevKernelArgsStorage<4096ul>)"), KernelKind::kCommunication);
+  EXPECT_EQ(KindOfKernel("void titan::cuda::AdamWKernel<float>(titan::cuda::Table)"), KernelKind::kOptimizer);
   EXPECT_EQ(KindOfKernel("vectorized_elementwise_kernel"), KernelKind::kOther);
 }
 
