@@ -21,6 +21,7 @@
 #include "titan/base/status_macros.h"
 #include "titan/config/experiment.pb.h"
 #include "titan/config/reader.h"
+#include "titan/train/allocator.h"
 #include "titan/train/torch_errors.h"
 #include "titan/train/trainer.h"
 
@@ -252,6 +253,7 @@ class ParityRank {
 absl::Status RunParityRank(Transport& transport, const std::vector<Layout>& layouts, bool with_controls,
                            const std::string& result) {
   at::set_num_threads(1);  // the ranks share the cores
+  KeepFreedMemory();
   return CatchTorchErrors("parity", [&] { return ParityRank(transport, result).Run(layouts, with_controls); });
 }
 

@@ -14,6 +14,7 @@
 #include "titan/config/experiment.pb.h"
 #include "titan/config/reader.h"
 #include "titan/parallel/multi_process_test.h"
+#include "titan/train/allocator.h"
 #include "titan/train/trainer.h"
 
 namespace titan {
@@ -83,6 +84,7 @@ void CompareSteps(Transport& transport, const Layout& layout, const std::string&
 TEST(TrafficTest, EqualsTheFormulas) {
   EXPECT_EQ(RunRanks(kProcesses,
                      [](Transport& transport) {
+                       KeepFreedMemory();
                        for (const Layout& layout : Layouts()) {
                          if (transport.rank() < layout.world_size) CompareSteps(transport, layout, "float32");
                        }

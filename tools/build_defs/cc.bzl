@@ -17,11 +17,13 @@ def titan_cc_library(name, **kwargs):
 def titan_cc_binary(name, deps = [], **kwargs):
     native.cc_binary(name = name, deps = deps + ASAN_DEPS, **kwargs)
 
-def titan_cc_test(name, size = "small", deps = [], **kwargs):
+def titan_cc_test(name, size = "small", deps = [], copts = [], **kwargs):
     """A GoogleTest; `main` comes with it."""
     native.cc_test(
         name = name,
         size = size,
+        # What is tested is optimized in its library; the test itself would take longer to optimize than to run.
+        copts = ["-O0"] + copts,
         deps = deps + ["@com_google_googletest//:gtest_main"] + ASAN_DEPS,
         **kwargs
     )
