@@ -321,6 +321,40 @@ void HardwareHasFeature(const Experiment& experiment, ConfigErrors& errors) {
   }
 }
 
+void Float8Gather(const Experiment& experiment, ConfigErrors& errors) {
+  const auto& float8 = experiment.quantize().linear().float8();
+  if (float8.precompute_float8_dynamic_scale_for_fsdp() && !float8.enable_fsdp_float8_all_gather()) {
+    errors.Add("quantize.linear.float8.precompute_float8_dynamic_scale_for_fsdp",
+               "is for enable_fsdp_float8_all_gather, which is false");
+  }
+  if (!float8.enable_fsdp_float8_all_gather()) return;
+  if (float8.recipe_name() != config::Quantize::Float8::RECIPE_NAME_TENSORWISE) {
+    errors.Add("quantize.linear.float8.enable_fsdp_float8_all_gather", "wants recipe_name = \"tensorwise\"");
+  }
+  if (experiment.training().enable_cpu_offload()) {
+    errors.Add("quantize.linear.float8.enable_fsdp_float8_all_gather",
+               "does not go with training.enable_cpu_offload; leave one out");
+  }
+}
+
+// What is recorded must not communicate.
+void CudaGraphsAlone(const Experiment& experiment, ConfigErrors& errors) {
+  if (!experiment.training().enable_cuda_graphs()) return;
+  const config::Parallelism& parallelism = experiment.parallelism();
+  const auto check = [&](const char* path, int64_t degree) {
+    if (degree <= 1) return;
+    errors.Add(path, absl::StrCat("is ", degree, ", but with training.enable_cuda_graphs it must be 1; only ",
+                                  "data_parallel_replicate_degree may be larger"));
+  };
+  check("parallelism.data_parallel_shard_degree", ShardDegree(experiment).value_or(1));
+  check("parallelism.tensor_parallel_degree", parallelism.tensor_parallel_degree());
+  check("parallelism.context_parallel_degree", parallelism.context_parallel_degree());
+  check("parallelism.pipeline_parallel_degree", parallelism.pipeline_parallel_degree());
+  if (experiment.training().enable_cpu_offload()) {
+    errors.Add("training.enable_cpu_offload", "does not go with training.enable_cuda_graphs; leave one out");
+  }
+}
+
 // Extents of the matrices that one rank multiplies are multiples of 16, which the tensor cores want.
 void Float8Shapes(const Experiment& experiment, ConfigErrors& errors) {
   if (experiment.quantize().linear().float8().recipe_name() == config::Quantize::Float8::RECIPE_NAME_NONE) return;
@@ -464,8 +498,13 @@ const std::vector<Rule>& CrossFieldRules() {
        "lr_scheduler.min_lr_factor lr_scheduler.decay_ratio lr_scheduler.total_steps training.steps",
        &ScheduleLastsLongEnough},
       {"selective_ac_option", "activation_checkpoint.selective_ac_option", &SelectiveAcOption},
+      {"cuda_graphs_alone",
+       world + "parallelism.tensor_parallel_degree parallelism.context_parallel_degree "
+               "parallelism.pipeline_parallel_degree training.enable_cuda_graphs training.enable_cpu_offload",
+       &CudaGraphsAlone},
       {"hardware_has_feature", "training.enable_cuda_graphs quantize.linear.float8 cluster.accelerator",
        &HardwareHasFeature},
+      {"float8_gather", "quantize.linear.float8 training.enable_cpu_offload", &Float8Gather},
       {"float8_shapes",
        "quantize.linear.float8 model.dim model.ffn_hidden_dim model.n_heads model.n_kv_heads training.seq_len "
        "parallelism.enable_async_tensor_parallel",

@@ -143,6 +143,12 @@ const std::vector<Case>& Cases() {
        [](Experiment& e) { e.mutable_training()->set_steps(101); }},
       {"selective_ac_option", "activation_checkpoint.selective_ac_option", "positive integer",
        [](Experiment& e) { e.mutable_activation_checkpoint()->set_selective_ac_option("0"); }},
+      {"cuda_graphs_alone", "parallelism.tensor_parallel_degree", "is 2, but with training.enable_cuda_graphs",
+       [](Experiment& e) {
+         e.mutable_training()->set_enable_cuda_graphs(true);
+         e.mutable_parallelism()->set_data_parallel_shard_degree(1);
+         e.mutable_parallelism()->set_tensor_parallel_degree(2);
+       }},
       {"hardware_has_feature", "training.enable_cuda_graphs", "needs a GPU",
        [](Experiment& e) {
          e.mutable_training()->set_enable_cuda_graphs(true);
@@ -156,6 +162,14 @@ const std::vector<Case>& Cases() {
        }},
       {"hardware_has_feature", "quantize.linear.float8.emulate", "is for cluster.accelerator",
        [](Experiment& e) { e.mutable_quantize()->mutable_linear()->mutable_float8()->set_emulate(true); }},
+      {"float8_gather", "quantize.linear.float8.enable_fsdp_float8_all_gather", "wants recipe_name",
+       [](Experiment& e) {
+         e.mutable_quantize()->mutable_linear()->mutable_float8()->set_enable_fsdp_float8_all_gather(true);
+       }},
+      {"float8_gather", "quantize.linear.float8.precompute_float8_dynamic_scale_for_fsdp", "which is false",
+       [](Experiment& e) {
+         e.mutable_quantize()->mutable_linear()->mutable_float8()->set_precompute_float8_dynamic_scale_for_fsdp(true);
+       }},
       {"float8_shapes", "training.seq_len", "multiple of 16",
        [](Experiment& e) {
          e.mutable_quantize()->mutable_linear()->mutable_float8()->set_recipe_name(

@@ -38,6 +38,9 @@ struct BatchContext {
   std::vector<AttentionPiece> pieces;
   std::vector<at::Tensor> piece_masks;
   const BlockParallelism* parallelism = &BlockParallelism::SingleRank();
+  // Of the block that runs: of each of its weights that is in float8 already the inverse scale (kernels/float8.h), of
+  // the others an undefined tensor. Empty: none is.
+  std::vector<at::Tensor> inverse_scales;
   WeightGradients* gradients = nullptr;  // not null: where products of titan/model/linear.h put weights' gradients
   Keeper* keeper = nullptr;              // not null: of the layer that runs, for selective recomputation
 };
@@ -48,7 +51,8 @@ class Block {
 
   const BlockSpec& spec() const { return spec_; }
 
-  // `weights`: one tensor per parameter of spec(), then one per shared parameter, of the compute dtype.
+  // `weights`: one tensor per parameter of spec(), then one per shared parameter, of the compute dtype, or
+  // in float8 where the context has an inverse scale for them.
   // Embedding: x (B, S) int64 -> (B, S, D). Layer: (B, S, D) -> (B, S, D). Head: (B, S, D) -> logits (B, S, V).
   virtual at::Tensor Forward(const at::Tensor& x, absl::Span<const at::Tensor> weights,
                              const BatchContext& context) const = 0;

@@ -39,8 +39,10 @@ BatchContext MakeDocumentContext(const at::Tensor& positions, const std::vector<
   context.parallelism = options.parallelism;
   context.positions = options.parallelism->LocalTokens(positions);
   const auto table_dtype = options.compute_dtype == at::kDouble ? at::kDouble : at::kFloat;
-  const at::Tensor f = at::tensor(frequencies, at::TensorOptions(at::kDouble)).to(positions.device());  // (d/2)
-  const at::Tensor angles = context.positions.to(at::kDouble).unsqueeze(2) * f;                         // (B, S, d/2)
+  // From pinned memory a copy to a GPU does not make the host wait for what runs there.
+  const at::Tensor f = at::tensor(frequencies, at::TensorOptions(at::kDouble).pinned_memory(!positions.is_cpu()))
+                           .to(positions.device(), /*non_blocking=*/true);       // (d/2)
+  const at::Tensor angles = context.positions.to(at::kDouble).unsqueeze(2) * f;  // (B, S, d/2)
   context.rope_cos = angles.cos().to(table_dtype);
   context.rope_sin = angles.sin().to(table_dtype);
   options.parallelism->PrepareAttention(positions, options, context);

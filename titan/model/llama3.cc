@@ -43,7 +43,7 @@ class Llama3Layer : public Block {
                      const BatchContext& context) const override {
     CHECK_EQ(weights.size(), static_cast<size_t>(kNumWeights));
     const BlockParallelism& p = *context.parallelism;
-    const auto weight = [&](Weight w) { return LinearWeight{weights[w], precisions_[w]}; };
+    const auto weight = [&](Weight w) { return WeightOf(w, weights, context); };
     const at::Tensor o = SelfAttention(RmsNorm(x, weights[kAttentionNorm], norm_eps_), weights, context);
     const at::Tensor attended = p.RowLinear(o, weight(kWo), context);  // (B, S, D)
     const auto [normed, sum] = AddRmsNorm(attended, x, weights[kFfnNorm], norm_eps_);
@@ -55,11 +55,17 @@ class Llama3Layer : public Block {
   // The order of the parameters in BuildModelSpec.
   enum Weight { kAttentionNorm, kWq, kWk, kWv, kWo, kFfnNorm, kW1, kW2, kW3, kNumWeights };
 
+  LinearWeight WeightOf(Weight w, absl::Span<const at::Tensor> weights, const BatchContext& context) const {
+    return {.weight = weights[w],
+            .precision = precisions_[w],
+            .inverse_scale = context.inverse_scales.empty() ? at::Tensor() : context.inverse_scales[w]};
+  }
+
   // Before the output projection: h (B, S, D) -> (B, S, H d)
   at::Tensor SelfAttention(const at::Tensor& h, absl::Span<const at::Tensor> weights,
                            const BatchContext& context) const {
     const BlockParallelism& p = *context.parallelism;
-    const auto weight = [&](Weight w) { return LinearWeight{weights[w], precisions_[w]}; };
+    const auto weight = [&](Weight w) { return WeightOf(w, weights, context); };
     std::vector<at::Tensor> qkv = p.ColumnLinears(h, {weight(kWq), weight(kWk), weight(kWv)}, context);
     for (at::Tensor& x : qkv) x = x.view({x.size(0), x.size(1), -1, head_dim_});  // (B, S, heads, d)
     for (const int i : {0, 1}) qkv[i] = Rope(qkv[i], context.rope_cos, context.rope_sin);

@@ -1,6 +1,7 @@
 #include "titan/parallel/parameters.h"
 
 #include <ATen/ops/_foreach_copy.h>
+#include <ATen/ops/amax.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
@@ -14,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "kernels/float8.h"
 #include "titan/base/status_macros.h"
 #include "titan/plan/unit_layout.h"
 
@@ -51,6 +53,8 @@ absl::StatusOr<std::unique_ptr<Parameters>> Parameters::Create(const ModelSpec& 
                                                                const Options& options,
                                                                const InitialValue& initial_value) {
   auto parameters = std::unique_ptr<Parameters>(new Parameters(groups, options));
+  CHECK(!options.offload || options.float8_weights.empty()) << "offloaded parameters do not travel in float8";
+  CHECK(!options.keep_gradient_memory || !parameters->IsSharded()) << "sharded parameters do not keep their gradients";
   absl::flat_hash_map<std::string, Reference> reference_of;
   for (size_t i = 0; i < spec.blocks.size(); ++i) {
     const BlockSpec& block = spec.blocks[i];
@@ -61,17 +65,21 @@ absl::StatusOr<std::unique_ptr<Parameters>> Parameters::Create(const ModelSpec& 
       reference_of[block.parameters[j].name] = reference;
       references.push_back(reference);
     }
-    TITAN_RETURN_IF_ERROR(parameters->AddUnit(block, initial_value));
+    const std::vector<bool> is_float8 =
+        options.float8_weights.empty() ? std::vector<bool>(block.parameters.size()) : options.float8_weights[i];
+    TITAN_RETURN_IF_ERROR(parameters->AddUnit(block, is_float8, initial_value));
     for (const std::string& name : block.shared_parameters) {
       CHECK(reference_of.contains(name)) << block.name << " shares " << name << ", which no earlier block here owns";
       references.push_back(reference_of[name]);
     }
   }
   parameters->ClearGradients();
+  parameters->QuantizeShards();
   return parameters;
 }
 
-absl::Status Parameters::AddUnit(const BlockSpec& block, const InitialValue& initial_value) {
+absl::Status Parameters::AddUnit(const BlockSpec& block, const std::vector<bool>& is_float8,
+                                 const InitialValue& initial_value) {
   const int64_t num_ranks = groups_.fsdp().size(), rank = groups_.fsdp().rank();
   const size_t index = units_.size();
   Unit& unit = units_.emplace_back();
@@ -104,13 +112,87 @@ absl::Status Parameters::AddUnit(const BlockSpec& block, const InitialValue& ini
   } else {
     unit.computed = masters_.back().to(options_.compute_dtype);  // the same tensor if nothing changes
   }
-  unit.gathered =
-      Gathers() ? at::empty({num_ranks * unit.layout.shard_size}, device.dtype(options_.compute_dtype)) : unit.computed;
+  AddWeights(unit, is_float8);
+  return absl::OkStatus();
+}
+
+// Whether there are such weights, nothing else comes after them, and what comes before them is rank 0's alone.
+bool Parameters::TravelsInFloat8(const Unit& unit, const std::vector<bool>& is_float8) const {
+  int64_t float8_begin = WholeSize(unit), others_end = 0;
+  for (size_t j = 0; j < is_float8.size(); ++j) {
+    const int64_t begin = unit.layout.offsets[j];
+    if (is_float8[j]) {
+      float8_begin = std::min(float8_begin, begin);
+    } else {
+      others_end = std::max(others_end, begin + Product(unit.layout.local_shapes[j]));
+    }
+  }
+  return others_end <= float8_begin && float8_begin < WholeSize(unit) && float8_begin <= unit.layout.shard_size;
+}
+
+// What blocks see.
+void Parameters::AddWeights(Unit& unit, const std::vector<bool>& is_float8) {
+  const std::vector<std::vector<int64_t>>& shapes = unit.layout.local_shapes;
+  const at::TensorOptions device(options_.device);
+  const bool in_float8 = TravelsInFloat8(unit, is_float8);
+  int64_t size = WholeSize(unit);
+  if (in_float8) {
+    for (size_t j = 0; j < shapes.size(); ++j) {
+      if (is_float8[j]) size = std::min(size, unit.layout.offsets[j]);
+    }
+    unit.float8_begin = size;
+    unit.inverse_scales.resize(shapes.size());
+    const at::TensorOptions e4m3 = device.dtype(at::kFloat8_e4m3fn);
+    unit.computed_float8 = at::empty({unit.layout.shard_size}, e4m3);
+    unit.gathered_float8 = IsSharded() ? at::empty({WholeSize(unit)}, e4m3) : unit.computed_float8;
+  }
+  unit.gathered = Gathers() ? at::empty({size}, device.dtype(options_.compute_dtype)) : unit.computed;
   for (size_t j = 0; j < shapes.size(); ++j) {
-    unit.weights.push_back(unit.gathered.narrow(0, unit.layout.offsets[j], Product(shapes[j])).view(shapes[j]));
+    const at::Tensor& whole = in_float8 && is_float8[j] ? unit.gathered_float8 : unit.gathered;
+    unit.weights.push_back(whole.narrow(0, unit.layout.offsets[j], Product(shapes[j])).view(shapes[j]));
+    if (in_float8 && is_float8[j]) unit.inverse_scales[j] = at::empty({}, device.dtype(at::kFloat));
   }
   if (Gathers()) FreeStorage(unit.gathered);
-  return absl::OkStatus();
+  if (in_float8 && IsSharded()) FreeStorage(unit.gathered_float8);
+}
+
+std::vector<at::Tensor> Parameters::InverseScales(size_t block) {
+  std::vector<at::Tensor> scales;
+  for (const Reference& reference : references_[block]) {
+    const Unit& unit = units_[reference.unit];
+    scales.push_back(unit.inverse_scales.empty() ? at::Tensor() : unit.inverse_scales[reference.parameter]);
+  }
+  return scales;
+}
+
+// This rank's part of the weights that travel in float8, from its compute copies. Whole weights give the same bytes.
+void Parameters::QuantizeShards() {
+  struct Part {
+    at::Tensor from, to;  // (count)
+    at::Tensor inverse_scale;
+  };
+  std::vector<Part> parts;
+  size_t index = 0;  // into pieces_
+  for (const Unit& unit : units_) {
+    for (size_t j = 0; j < unit.weights.size(); ++j, ++index) {
+      if (unit.inverse_scales.empty() || !unit.inverse_scales[j].defined()) continue;
+      const Piece& piece = pieces_[index];
+      const int64_t count = piece.end - piece.begin;
+      parts.push_back({unit.computed.narrow(0, piece.offset, count),
+                       unit.computed_float8.narrow(0, piece.offset, count), unit.inverse_scales[j]});
+    }
+  }
+  if (parts.empty()) return;
+  const int64_t ranks = groups_.fsdp().size(), count = static_cast<int64_t>(parts.size());
+  const at::Tensor mine = at::zeros({count}, at::TensorOptions(options_.device).dtype(at::kFloat));
+  for (int64_t i = 0; i < count; ++i) AddLargestMagnitude(mine.select(0, i), parts[i].from);
+  const at::Tensor all = at::empty({ranks, count}, mine.options());
+  groups_.fsdp().AllGather(all, mine).Wait();
+  const at::Tensor largest = at::amax(all, {0}), inverse_scales = InverseFloat8Scale(largest);
+  for (int64_t i = 0; i < count; ++i) {
+    QuantizeFloat8Into(parts[i].to, parts[i].from, largest.select(0, i));
+    parts[i].inverse_scale.copy_(inverse_scales.select(0, i));
+  }
 }
 
 // From where, for a GPU, it can be copied while the host does something else.
@@ -188,7 +270,7 @@ void Parameters::ClearGradients() {
   for (Unit& unit : units_) {
     unit.arrived = 0;
     unit.whole_gradient.reset();
-    unit.sums.clear();
+    ForgetSums(unit);
   }
 }
 
@@ -205,6 +287,7 @@ void Parameters::RoundMasters() {
 
 void Parameters::FinishUpdate() {
   for (Unit& unit : units_) Free(unit);
+  QuantizeShards();
 }
 
 void Parameters::StartGather(Unit& unit) {
@@ -212,10 +295,24 @@ void Parameters::StartGather(Unit& unit) {
   AllocateStorage(unit.gathered);
   if (options_.offload) {
     StartUpload(unit);
+  } else if (unit.computed_float8.defined()) {
+    GatherFloat8(unit);
   } else {
     unit.gather = groups_.fsdp().AllGather(unit.gathered, unit.computed);
   }
   unit.is_gathered = true;
+}
+
+void Parameters::GatherFloat8(Unit& unit) {
+  AllocateStorage(unit.gathered_float8);
+  if (unit.float8_begin > 0) {
+    // As in StartUpload: graphs that hold weights are not told that their memory is filled again.
+    if (groups_.fsdp().rank() == 0) {
+      unit.gathered.variable_data().copy_(unit.computed.narrow(0, 0, unit.float8_begin));
+    }
+    unit.gather = groups_.fsdp().Broadcast(unit.gathered, /*root=*/0);
+  }
+  unit.float8_gather = groups_.fsdp().AllGather(unit.gathered_float8, unit.computed_float8);
 }
 
 // On the copy stream, so that it runs beside the block that computes now; but after what the current stream has got,
@@ -235,6 +332,7 @@ void Parameters::StartUpload(Unit& unit) {
 // read all.
 void Parameters::FinishGather(Unit& unit) {
   unit.gather.Wait();
+  unit.float8_gather.Wait();
   if (!unit.uploaded.defined()) return;
   if (!IsSharded()) copies_.Join();
   unit.uploaded.reset();
@@ -244,6 +342,7 @@ void Parameters::Free(Unit& unit) {
   if (!Gathers() || !unit.is_gathered) return;
   FinishGather(unit);  // prefetched and never used
   FreeStorage(unit.gathered);
+  if (unit.gathered_float8.defined()) FreeStorage(unit.gathered_float8);
   unit.is_gathered = false;
 }
 
@@ -269,9 +368,8 @@ void Parameters::Release(size_t block) {
   }
 }
 
-// Memory for a unit's gradients. What lies between parameters must be zero: it is counted in norms.
-void Parameters::NewWholeGradient(Unit& unit) const {
-  const at::Tensor gradient = at::empty({unit.gathered.numel()}, unit.gathered.options().dtype(options_.dtype));
+// What lies between parameters, which is counted in norms.
+void Parameters::ZeroGaps(const Unit& unit, const at::Tensor& gradient) const {
   std::vector<std::pair<int64_t, int64_t>> taken;  // [begin, end) of each parameter
   for (size_t j = 0; j < unit.weights.size(); ++j) {
     taken.emplace_back(unit.layout.offsets[j], unit.layout.offsets[j] + unit.weights[j].numel());
@@ -283,12 +381,26 @@ void Parameters::NewWholeGradient(Unit& unit) const {
     if (begin > end) gradient.narrow(0, end, begin - end).zero_();
     end = next_end;
   }
-  unit.sums.clear();
+}
+
+// Memory for a unit's gradients.
+void Parameters::NewWholeGradient(Unit& unit) const {
+  unit.whole_gradient = unit.gradient_memory;
+  if (unit.whole_gradient.defined()) return;
+  const at::Tensor gradient = at::empty({WholeSize(unit)}, unit.gathered.options().dtype(options_.dtype));
+  ZeroGaps(unit, gradient);
   for (size_t j = 0; j < unit.weights.size(); ++j) {
     const at::Tensor& weight = unit.weights[j];
     unit.sums.push_back({gradient.narrow(0, unit.layout.offsets[j], weight.numel()).view(weight.sizes())});
   }
   unit.whole_gradient = gradient;
+  if (options_.keep_gradient_memory) unit.gradient_memory = gradient;
+}
+
+// They hold on to whole_gradient.
+void Parameters::ForgetSums(Unit& unit) const {
+  if (!options_.keep_gradient_memory) return unit.sums.clear();
+  for (GradientSum& sum : unit.sums) sum.has_value = false;
 }
 
 GradientSum* Parameters::SumOfGradients(size_t block, size_t weight) {
@@ -312,13 +424,14 @@ void Parameters::AddGradients(size_t block, std::vector<at::Tensor> gradients) {
   Unit& unit = units_[owned];
   ++unit.arrived;
   CHECK_LE(unit.arrived, num_microbatches_) << "more microbatches than BeginStep was told";
-  if (options_.reduce_every_microbatch || unit.arrived == num_microbatches_) StartReduction(owned);
+  const bool reduces_now = options_.reduce_every_microbatch && IsSharded();
+  if (reduces_now || unit.arrived == num_microbatches_) StartReduction(owned);
 }
 
 void Parameters::StartReduction(size_t index) {
   Unit& unit = units_[index];
   const at::Tensor whole = std::exchange(unit.whole_gradient, at::Tensor());
-  unit.sums.clear();
+  ForgetSums(unit);
   if (IsSharded()) {
     unit.reduced = at::empty({unit.layout.shard_size}, whole.options());
     unit.reduction = groups_.fsdp().ReduceScatter(unit.reduced, whole);

@@ -14,6 +14,10 @@
 // which is gathered in the compute dtype when the walk asks for it, and whose memory is given back when the walk has
 // passed. Nothing is copied in or out around the gather. On one rank the vector is the shard itself.
 //
+// Weights that products take in float8 may travel so (torchao's float8 all-gather): after every update each rank
+// quantises its part of them, by the largest magnitudes of the whole weights, which all ranks find together. Such a
+// unit is gathered in two pieces: what comes before its float8 weights in the compute dtype, the rest as bytes.
+//
 // With `offload`, shards live in the memory of the host: masters, compute copies, and the gradients once they are
 // reduced. A unit's compute copy goes to the device before it is gathered, beside what the device computes.
 
@@ -54,6 +58,13 @@ class Parameters : public BlockParameters {
     bool sequence_parallel = true;
     // Keeps masters, compute copies and reduced gradients in the memory of the host, whatever the device.
     bool offload = false;
+    // Every step's gradients lie where the last step's lay, as recorded work wants it
+    // (titan/train/microbatch_graphs.h). Not for sharded parameters, whose whole gradients are given back as soon as
+    // they are reduced.
+    bool keep_gradient_memory = false;
+    // Of each block of the spec, of each of its own parameters: whether products take it in float8. Empty: none. A unit
+    // whose float8 weights are not its last ones travels in the compute dtype all the same.
+    std::vector<std::vector<bool>> float8_weights = {};
     // One entry per block of the spec: whether this rank walks it (a pipeline's stages). Empty: all.
     std::vector<bool> owned_blocks = {};
   };
@@ -109,6 +120,7 @@ class Parameters : public BlockParameters {
   at::Tensor Gather(size_t piece, const std::vector<at::Tensor>& units) const;
 
   std::vector<at::Tensor> Weights(size_t block) override;
+  std::vector<at::Tensor> InverseScales(size_t block) override;
   void Prefetch(size_t block) override;
   void Release(size_t block) override;
   GradientSum* SumOfGradients(size_t block, size_t weight) override;
@@ -127,11 +139,19 @@ class Parameters : public BlockParameters {
     std::vector<at::Tensor> weights;  // views of `gathered`, in the parameters' local shapes
     bool is_gathered = false;
     Work gather;
+    // Where weights travel in float8: those from the element `float8_begin` of the vector on. Then `gathered` ends
+    // there.
+    int64_t float8_begin = 0;
+    at::Tensor computed_float8;              // (shard_size) e4m3, of which what lies before float8_begin is not used
+    at::Tensor gathered_float8;              // (n * shard_size) e4m3; `computed_float8` for n = 1
+    std::vector<at::Tensor> inverse_scales;  // of each parameter: scalar fp32, or undefined
+    Work float8_gather;
     at::Tensor uploaded;  // with offload, until it is gathered: `computed` on the device
     // Of the step:
     int64_t arrived = 0;            // AddGradients calls of the block that owns the unit
     at::Tensor whole_gradient;      // (n * shard_size): summed over microbatches, not yet over ranks
     std::vector<GradientSum> sums;  // of each parameter: its part of whole_gradient
+    at::Tensor gradient_memory;     // what whole_gradient is in every step, with keep_gradient_memory
     at::Tensor reduced;             // (shard_size): on its way here
     Work reduction;                 // over the ranks that share the unit, then over the replicas
   };
@@ -139,9 +159,15 @@ class Parameters : public BlockParameters {
   Parameters(const ParallelGroups& groups, Options options)
       : groups_(groups), options_(std::move(options)), copies_(options_.device) {}
 
-  absl::Status AddUnit(const BlockSpec& block, const InitialValue& initial_value);
+  absl::Status AddUnit(const BlockSpec& block, const std::vector<bool>& is_float8, const InitialValue& initial_value);
+  void AddWeights(Unit& unit, const std::vector<bool>& is_float8);
+  bool TravelsInFloat8(const Unit& unit, const std::vector<bool>& is_float8) const;
+  void QuantizeShards();
+  void GatherFloat8(Unit& unit);
   at::Tensor LocalPart(const Piece& piece, const at::Tensor& value) const;
   void NewWholeGradient(Unit& unit) const;
+  void ZeroGaps(const Unit& unit, const at::Tensor& gradient) const;
+  void ForgetSums(Unit& unit) const;
   at::Tensor HostCopy(const at::Tensor& tensor, at::ScalarType dtype) const;
   void StartGather(Unit& unit);
   void StartUpload(Unit& unit);
@@ -152,6 +178,7 @@ class Parameters : public BlockParameters {
   void FinishReplication(size_t unit);
   void TakeHome(size_t unit);
   void AddUpReplicatedGradients();
+  int64_t WholeSize(const Unit& unit) const { return groups_.fsdp().size() * unit.layout.shard_size; }
   bool IsSharded() const { return groups_.fsdp().size() > 1; }
   // Whether the blocks' weights come and go; otherwise the compute copies are what they see.
   bool Gathers() const { return IsSharded() || options_.offload; }

@@ -20,6 +20,12 @@ std::vector<at::Tensor> Leaves(const std::vector<at::Tensor>& tensors) {
   return leaves;
 }
 
+BatchContext ContextOf(size_t block, BlockParameters& parameters, const BatchContext& context) {
+  BatchContext own = context;
+  own.inverse_scales = parameters.InverseScales(block);
+  return own;
+}
+
 // Runs the blocks before the head without gradients; returns the head's input (B, S, D).
 at::Tensor ForwardBody(const Model& model, BlockParameters& parameters, const Microbatch& microbatch,
                        std::vector<at::Tensor>* hidden) {
@@ -27,7 +33,7 @@ at::Tensor ForwardBody(const Model& model, BlockParameters& parameters, const Mi
   for (size_t i = 0; i + 1 < model.blocks().size(); ++i) {
     const std::vector<at::Tensor> weights = parameters.Weights(i);
     parameters.Prefetch(i + 1);
-    x = model.blocks()[i]->Forward(x, weights, microbatch.context);
+    x = model.blocks()[i]->Forward(x, weights, ContextOf(i, parameters, microbatch.context));
     parameters.Release(i);
     if (hidden != nullptr) hidden->push_back(x);
   }
@@ -56,7 +62,7 @@ StageWalk::StageWalk(const Model& model, BlockParameters& parameters, size_t beg
 // Output of a block: the loss sum for the model's last one, else (B, S, D).
 at::Tensor StageWalk::Run(size_t block, const at::Tensor& input, const std::vector<at::Tensor>& weights,
                           Keeper* keeper) const {
-  BatchContext context = microbatch_.context;
+  BatchContext context = ContextOf(block, parameters_, microbatch_.context);
   context.keeper = keeper;
   const bool is_last = block + 1 == model_.blocks().size();
   return is_last ? model_.head().ForwardLossSum(input, microbatch_.labels, weights, context)
@@ -166,11 +172,17 @@ void StageWalk::BackwardWeight() {
 }
 
 at::Tensor ForwardBackward(const Model& model, BlockParameters& parameters, const Microbatch& microbatch,
-                           double gradient_scale, const std::vector<Recompute>& recompute) {
+                           const at::Tensor& gradient_scale, const std::vector<Recompute>& recompute) {
   StageWalk walk(model, parameters, 0, model.blocks().size(), microbatch, recompute);
   const at::Tensor loss_sum = walk.Forward(at::Tensor());  // scalar
-  walk.Backward(at::full({}, gradient_scale, loss_sum.options()));
+  walk.Backward(gradient_scale.to(loss_sum.scalar_type()));
   return loss_sum;
+}
+
+at::Tensor ForwardBackward(const Model& model, BlockParameters& parameters, const Microbatch& microbatch,
+                           double gradient_scale, const std::vector<Recompute>& recompute) {
+  const at::Tensor scale = at::full({}, gradient_scale, microbatch.tokens.options().dtype(at::kDouble));
+  return ForwardBackward(model, parameters, microbatch, scale, recompute);
 }
 
 at::Tensor ForwardLossSum(const Model& model, BlockParameters& parameters, const Microbatch& microbatch) {

@@ -32,9 +32,14 @@ class BlockParameters {
  public:
   virtual ~BlockParameters() = default;
 
-  // The weights of a block in the compute dtype: its own parameters in spec order, then its shared ones. The tensors
-  // are the same at every call; their values are there until Release.
+  // The weights of a block in the compute dtype, or in float8: its own parameters in spec order, then its shared ones.
+  // The tensors are the same at every call; their values are there until Release.
   virtual std::vector<at::Tensor> Weights(size_t block) = 0;
+  // BatchContext::inverse_scales for them.
+  virtual std::vector<at::Tensor> InverseScales(size_t block) {
+    static_cast<void>(block);
+    return {};
+  }
   // The weights of `block` are the next that will be asked for: their way here may start.
   virtual void Prefetch(size_t block) { static_cast<void>(block); }
   // The values are not needed until they are asked for again.
@@ -112,6 +117,9 @@ class StageWalk {
 // (sum * gradient_scale) goes to `parameters`.
 at::Tensor ForwardBackward(const Model& model, BlockParameters& parameters, const Microbatch& microbatch,
                            double gradient_scale, const std::vector<Recompute>& recompute);
+// The same; gradient_scale: a scalar on the device, of any floating dtype.
+at::Tensor ForwardBackward(const Model& model, BlockParameters& parameters, const Microbatch& microbatch,
+                           const at::Tensor& gradient_scale, const std::vector<Recompute>& recompute);
 
 // The same sum without gradients.
 at::Tensor ForwardLossSum(const Model& model, BlockParameters& parameters, const Microbatch& microbatch);

@@ -19,6 +19,7 @@
 #include "titan/base/status_macros.h"
 #include "titan/config/experiment.pb.h"
 #include "titan/model/init.h"
+#include "titan/model/precision.h"
 #include "titan/optim/grad_clip.h"
 #include "titan/parallel/mesh_parallelism.h"
 #include "titan/train/exit_code.h"
@@ -121,6 +122,19 @@ bool ReshardsAfterForward(const config::Parallelism& parallelism) {
   }
 }
 
+// Of each parameter of each block: whether it travels in float8. Empty: none does.
+std::vector<std::vector<bool>> TravelInFloat8(const config::Quantize& quantize, const ModelSpec& spec) {
+  std::vector<std::vector<bool>> result;
+  if (!quantize.linear().float8().enable_fsdp_float8_all_gather()) return result;
+  for (const BlockSpec& block : spec.blocks) {
+    std::vector<bool>& parameters = result.emplace_back(block.parameters.size());
+    if (block.kind != BlockKind::kLayer) continue;
+    const std::vector<LinearPrecision> precisions = PrecisionsOf(block, quantize);
+    for (size_t i = 0; i < precisions.size(); ++i) parameters[i] = precisions[i] == LinearPrecision::kFloat8Tensorwise;
+  }
+  return result;
+}
+
 ContextParallelMethod ContextParallelMethodOf(const config::Parallelism& parallelism) {
   switch (parallelism.context_parallel_rotate_method()) {
     case config::Parallelism::CONTEXT_PARALLEL_ROTATE_METHOD_ALLTOALL:
@@ -161,6 +175,11 @@ absl::Status CheckLayout(const config::Experiment& experiment, const Mesh& mesh)
                                                    rows * seq_len / cp,
                                                    " tokens of a microbatch on one rank, which sequence parallelism "
                                                    "shares out; change training.seq_len or training.local_batch_size"));
+  }
+  if (experiment.training().enable_cuda_graphs() && mesh.world_size() != mesh.size(MeshAxis::kDpReplicate)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("training.enable_cuda_graphs: what is recorded must not communicate, and ", mesh.Describe(),
+                     " does; use data_parallel_replicate_degree alone, or leave it out"));
   }
   return absl::OkStatus();
 }
@@ -206,6 +225,8 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const config::Experimen
       .reduce_every_microbatch = experiment.parallelism().fsdp_reduce_every_microbatch(),
       .sequence_parallel = experiment.parallelism().enable_sequence_parallel(),
       .offload = experiment.training().enable_cpu_offload(),
+      .keep_gradient_memory = experiment.training().enable_cuda_graphs(),
+      .float8_weights = TravelInFloat8(experiment.quantize(), spec),
       .owned_blocks = {},
   };
   PipelinePlan plan;
@@ -227,6 +248,10 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const config::Experimen
     return absl::OkStatus();
   }));
   if (mesh.size(MeshAxis::kPp) > 1) TITAN_RETURN_IF_ERROR(trainer->CreatePipeline(std::move(plan)));
+  if (experiment.training().enable_cuda_graphs()) {
+    trainer->graphs_ = std::make_unique<MicrobatchGraphs>(*trainer->model_, *trainer->parameters_, options.device,
+                                                          trainer->settings_->recompute);
+  }
   return trainer;
 }
 
@@ -339,6 +364,8 @@ void Trainer::Accumulate(const Batch& batch, int64_t begin, int64_t end, double 
         CutUp(batch.Slice(row, row + settings_->local_batch_size), settings_->microbatch_rows);
     if (pipeline_ != nullptr) {
       loss_sum.add_(pipeline_->ForwardBackward(microbatches, gradient_scale));
+    } else if (graphs_ != nullptr) {
+      loss_sum.add_(graphs_->ForwardBackward(microbatches.front(), gradient_scale));
     } else {
       loss_sum.add_(ForwardBackward(*model_, *parameters_, microbatches.front(), gradient_scale, settings_->recompute));
     }

@@ -29,6 +29,7 @@
 #include "titan/parallel/groups.h"
 #include "titan/parallel/parameters.h"
 #include "titan/parallel/pipeline.h"
+#include "titan/train/microbatch_graphs.h"
 
 namespace titan::config {
 class Training;
@@ -135,6 +136,7 @@ class Trainer {
   std::unique_ptr<Parameters> parameters_;
   std::unique_ptr<Pipeline> pipeline_;  // with a pp axis larger than 1
   bool pipeline_rehearsed_ = false;
+  std::unique_ptr<MicrobatchGraphs> graphs_;  // with training.enable_cuda_graphs
   std::unique_ptr<AdamW> optimizer_;
   int64_t step_ = 0;
 };
