@@ -18,6 +18,7 @@
 #include "titan/base/tool_main.h"
 #include "titan/checkpoint/hf.h"
 #include "titan/checkpoint/safetensors.h"
+#include "titan/checkpoint/save.h"
 #include "titan/checkpoint/store.h"
 #include "titan/checkpoint/tensors.h"
 #include "titan/config/experiment.pb.h"

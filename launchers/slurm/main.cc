@@ -32,12 +32,14 @@ and by a user, through `bazel run :x.slurm -- [FLAG...]`:
   --bundles DIR      where bundles are installed, each once, by digest (default: outputs/bundles); shared, too
   --set path=value   changes a field of the experiment; repeatable
   --resume auto|must|never
+  --allow_digest_change  continues from a checkpoint of another run id
   --sbatch=OPTION    goes to sbatch, such as --sbatch=--partition=gpu; repeatable
   --dry_run          prints the script and the command, and does nothing)";
 
 struct Submission {
   std::string name, bundle, out, bundles, resume = "auto";
   std::vector<std::string> overrides, sbatch;
+  bool allow_digest_change = false;
   bool dry_run = false;
 };
 
@@ -63,6 +65,7 @@ absl::StatusOr<Submission> ParseSubmission(const std::vector<std::string>& argum
   flags.Path("bundles", &submission.bundles);
   flags.List("set", &submission.overrides);
   flags.Choice<std::string>("resume", {{"auto", "auto"}, {"must", "must"}, {"never", "never"}}, &submission.resume);
+  flags.Switch("allow_digest_change", &submission.allow_digest_change);
   flags.List("sbatch", &submission.sbatch);
   flags.Switch("dry_run", &submission.dry_run);
   flags.Require({"name", "bundle"});
@@ -86,6 +89,7 @@ std::vector<std::string> Command(const Submission& submission, const std::string
   for (const std::string& word : {script, bundle, submission.out, absl::StrCat("--resume=", submission.resume)}) {
     command.push_back(word);
   }
+  if (submission.allow_digest_change) command.emplace_back("--allow_digest_change");
   for (const std::string& value : submission.overrides) command.push_back(absl::StrCat("--set=", value));
   return command;
 }

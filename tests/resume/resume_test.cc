@@ -156,7 +156,7 @@ TEST_F(ResumeTest, ALossThatIsNotFiniteIsExitCode4) {
 
 #ifndef __SANITIZE_ADDRESS__  // which takes terabytes of addresses
 TEST_F(ResumeTest, OutOfMemoryIsExitCode3) {
-  constexpr rlim_t kMemory = rlim_t{1800} << 20;  // a third of it is the trainer itself
+  constexpr Limits kMemory = {.memory = rlim_t{1800} << 20};  // a third of it is the trainer itself
   const auto rows = [](int64_t rows) {
     return std::vector<std::string>{"--set", absl::StrCat("training.local_batch_size=", rows), "--set",
                                     absl::StrCat("training.global_batch_size=", rows)};

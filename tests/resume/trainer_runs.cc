@@ -69,11 +69,12 @@ std::vector<std::string> TrainerRunTest::Command(const std::string& out, const s
   return arguments;
 }
 
-pid_t TrainerRunTest::Start(const std::vector<std::string>& arguments, const std::string& log, rlim_t memory) {
+pid_t TrainerRunTest::Start(const std::vector<std::string>& arguments, const std::string& log, const Limits& limits) {
   const pid_t child = fork();
   if (child != 0) return child;
-  const rlimit limit = {memory, memory};
-  setrlimit(RLIMIT_AS, &limit);
+  const rlimit memory = {limits.memory, limits.memory}, file_size = {limits.file_size, limits.file_size};
+  setrlimit(RLIMIT_AS, &memory);
+  setrlimit(RLIMIT_FSIZE, &file_size);
   const int file = open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
   dup2(file, 1);
   dup2(file, 2);
@@ -90,8 +91,8 @@ int TrainerRunTest::Wait(pid_t child) {
   return status;
 }
 
-int TrainerRunTest::Run(const std::string& out, const std::vector<std::string>& flags, rlim_t memory) const {
-  const int status = Wait(Start(Command(out, flags), Path("log"), memory));
+int TrainerRunTest::Run(const std::string& out, const std::vector<std::string>& flags, const Limits& limits) const {
+  const int status = Wait(Start(Command(out, flags), Path("log"), limits));
   EXPECT_TRUE(WIFEXITED(status));
   return WEXITSTATUS(status);
 }

@@ -40,19 +40,25 @@ std::string TestTokens();
 void WriteTestBundle(const std::string& bundle, std::string_view experiment,
                      const std::map<std::string, std::string>& further = {});
 
+// The most bytes of addresses, and of any file.
+struct Limits {
+  rlim_t memory = RLIM_INFINITY;
+  rlim_t file_size = RLIM_INFINITY;
+};
+
 class TrainerRunTest : public testing::Test {
  protected:
   // Each test has a directory of its own, with the bundle in it.
   explicit TrainerRunTest(std::string_view experiment, const std::map<std::string, std::string>& further_files = {});
 
-  // Runs the trainer with --out `out` until it ends; its exit code. `memory` is the most bytes of addresses.
-  int Run(const std::string& out, const std::vector<std::string>& flags = {}, rlim_t memory = RLIM_INFINITY) const;
+  // Runs the trainer with --out `out` until it ends; its exit code.
+  int Run(const std::string& out, const std::vector<std::string>& flags = {}, const Limits& limits = {}) const;
   // Sends `signal` once so many steps are logged; the process's status, as waitpid gives it.
   int RunAndSignal(const std::string& out, int signal, size_t steps) const;
   // The same in two steps: the trainer's arguments; a process, whose output goes to `log`; its status, as waitpid gives
   // it.
   std::vector<std::string> Command(const std::string& out, const std::vector<std::string>& flags = {}) const;
-  static pid_t Start(const std::vector<std::string>& arguments, const std::string& log, rlim_t memory = RLIM_INFINITY);
+  static pid_t Start(const std::vector<std::string>& arguments, const std::string& log, const Limits& limits = {});
   static int Wait(pid_t child);
   // What the trainers that Run and RunAndSignal started have printed.
   std::string Log() const;

@@ -1,8 +1,9 @@
 #include "titan/checkpoint/index.h"
 
 #include <algorithm>
-#include <limits>
+#include <numeric>
 #include <optional>
+#include <set>
 #include <utility>
 
 #include "absl/strings/numbers.h"
@@ -18,8 +19,10 @@ namespace titan {
 namespace {
 
 constexpr char kFormat[] = "titan_checkpoint";
-constexpr int64_t kVersion = 1;
+constexpr int64_t kVersion = 2;
+constexpr int64_t kOldestVersion = 1;  // a tensor has at most one piece in a file
 constexpr char kCommittedFirstLine[] = "titan checkpoint 1";
+constexpr char kPartFirstWord[] = "titan_checkpoint_part";
 
 std::string CrcText(uint32_t crc) { return absl::StrFormat("%08x", crc); }
 
@@ -72,18 +75,31 @@ absl::StatusOr<uint32_t> Crc(const nlohmann::json& object, const char* key, cons
   return *crc;
 }
 
-bool Overlap(const CheckpointIndex::Piece& a, const CheckpointIndex::Piece& b) {
-  for (size_t d = 0; d < a.shape.size(); ++d) {
-    if (a.offsets[d] + a.shape[d] <= b.offsets[d] || b.offsets[d] + b.shape[d] <= a.offsets[d]) return false;
+// No two pieces have an element in common. The pieces come in the order of their first rows, so that each is compared
+// only with those that reach into its rows: a tensor may be in thousands of pieces.
+absl::Status CheckDisjoint(const std::vector<CheckpointIndex::Piece>& pieces, const std::string& path) {
+  const auto begin = [&](size_t i) { return pieces[i].offsets.empty() ? 0 : pieces[i].offsets[0]; };
+  const auto end = [&](size_t i) { return pieces[i].offsets.empty() ? 1 : pieces[i].offsets[0] + pieces[i].shape[0]; };
+  std::vector<size_t> order(pieces.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return begin(a) < begin(b); });
+  std::vector<size_t> open;  // earlier ones that reach into the rows of the current one
+  for (const size_t i : order) {
+    open.erase(std::remove_if(open.begin(), open.end(), [&](size_t j) { return end(j) <= begin(i); }), open.end());
+    for (const size_t j : open) {
+      if (Intersection(pieces[i].box(), pieces[j].box())) {
+        return absl::InvalidArgumentError(
+            absl::StrCat(path, ".pieces[", std::max(i, j), "]: overlaps pieces[", std::min(i, j), "]"));
+      }
+    }
+    open.push_back(i);
   }
-  return true;
+  return absl::OkStatus();
 }
 
-// Every piece lies inside, none overlaps another, and together they have as many bytes as the tensor: so they cover it.
-absl::Status CheckCover(const CheckpointIndex::Tensor& tensor, const std::string& path) {
-  const std::optional<int64_t> bytes = NumBytes(tensor.dtype, tensor.shape);
-  if (!bytes) return absl::InvalidArgumentError(absl::StrCat(path, ": its shape is too large"));
-  int64_t covered = 0;
+// Every piece lies inside the tensor.
+absl::Status CheckInside(const CheckpointIndex::Tensor& tensor, const std::string& path) {
+  if (!NumBytes(tensor.dtype, tensor.shape)) return absl::InvalidArgumentError(path + ": its shape is too large");
   for (size_t i = 0; i < tensor.pieces.size(); ++i) {
     const CheckpointIndex::Piece& piece = tensor.pieces[i];
     const std::string place = absl::StrCat(path, ".pieces[", i, "]");
@@ -95,32 +111,40 @@ absl::Status CheckCover(const CheckpointIndex::Tensor& tensor, const std::string
         return absl::InvalidArgumentError(absl::StrCat(place, ": outside the tensor"));
       }
     }
-    covered += NumBytes(tensor.dtype, piece.shape).value();  // at most that of the tensor, and checked in each round
-    for (size_t j = 0; j < i; ++j) {
-      if (Overlap(piece, tensor.pieces[j])) {
-        return absl::InvalidArgumentError(absl::StrCat(place, ": overlaps pieces[", j, "]"));
-      }
-    }
-    if (covered > *bytes) break;
-  }
-  if (covered != *bytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, ": its pieces have ", covered, " bytes, the tensor has ", *bytes));
   }
   return absl::OkStatus();
 }
 
-absl::StatusOr<CheckpointIndex::Piece> ParsePiece(const nlohmann::json& value, const std::string& path) {
+// The pieces, which lie inside, have as many bytes as the tensor, and none overlaps another: so they cover it.
+absl::Status CheckCover(const CheckpointIndex::Tensor& tensor, const std::string& path) {
+  const int64_t bytes = NumBytes(tensor.dtype, tensor.shape).value();
+  int64_t missing = bytes;
+  for (const CheckpointIndex::Piece& piece : tensor.pieces) {
+    missing -= NumBytes(tensor.dtype, piece.shape).value();  // at most that of the tensor
+    if (missing < 0) return absl::InvalidArgumentError(path + ": its pieces have more bytes than the tensor");
+  }
+  if (missing > 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": its pieces have ", bytes - missing, " bytes, the tensor has ", bytes));
+  }
+  return CheckDisjoint(tensor.pieces, path);
+}
+
+absl::StatusOr<CheckpointIndex::Piece> ParsePiece(const nlohmann::json& value, int64_t version,
+                                                  const std::string& path) {
   CheckpointIndex::Piece piece;
   TITAN_ASSIGN_OR_RETURN(piece.file, String(value, "file", path));
   TITAN_ASSIGN_OR_RETURN(piece.offsets, Sizes(value, "offsets", path));
   TITAN_ASSIGN_OR_RETURN(piece.shape, Sizes(value, "shape", path));
   TITAN_ASSIGN_OR_RETURN(piece.crc32c, Crc(value, "crc32c", path));
+  if (version > kOldestVersion && value.count("key") > 0) {
+    TITAN_ASSIGN_OR_RETURN(piece.key, String(value, "key", path));
+  }
   return piece;
 }
 
-absl::StatusOr<CheckpointIndex::Tensor> ParseTensor(const nlohmann::json& value, const std::string& path,
-                                                    const CheckpointIndex& index) {
+absl::StatusOr<CheckpointIndex::Tensor> ParseTensor(const nlohmann::json& value, int64_t version,
+                                                    const std::string& path, const CheckpointIndex& index) {
   CheckpointIndex::Tensor tensor;
   TITAN_ASSIGN_OR_RETURN(const std::string dtype_name, String(value, "dtype", path));
   const std::optional<StoredDtype> dtype = StoredDtypeByName(dtype_name);
@@ -129,20 +153,48 @@ absl::StatusOr<CheckpointIndex::Tensor> ParseTensor(const nlohmann::json& value,
   TITAN_ASSIGN_OR_RETURN(tensor.shape, Sizes(value, "shape", path));
   TITAN_ASSIGN_OR_RETURN(const nlohmann::json pieces, Member(value, "pieces", path));
   if (!pieces.is_array()) return absl::InvalidArgumentError(absl::StrCat(path, ".pieces: not a list"));
+  std::set<std::pair<std::string, std::string>> places;  // file and key
   for (const nlohmann::json& piece_value : pieces) {
     const std::string piece_path = absl::StrCat(path, ".pieces[", tensor.pieces.size(), "]");
-    TITAN_ASSIGN_OR_RETURN(CheckpointIndex::Piece piece, ParsePiece(piece_value, piece_path));
+    TITAN_ASSIGN_OR_RETURN(CheckpointIndex::Piece piece, ParsePiece(piece_value, version, piece_path));
     if (index.shards.count(piece.file) == 0) {
       return absl::InvalidArgumentError(absl::StrCat(piece_path, ": unknown file \"", piece.file, "\""));
     }
-    const auto same_file = [&](const CheckpointIndex::Piece& other) { return other.file == piece.file; };
-    if (std::any_of(tensor.pieces.begin(), tensor.pieces.end(), same_file)) {
-      return absl::InvalidArgumentError(absl::StrCat(piece_path, ": a second piece in \"", piece.file, "\""));
+    if (!places.emplace(piece.file, piece.key).second) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(piece_path, ": a second piece of the same key in \"", piece.file, "\""));
     }
     tensor.pieces.push_back(std::move(piece));
   }
-  TITAN_RETURN_IF_ERROR(CheckCover(tensor, path));
+  TITAN_RETURN_IF_ERROR(CheckInside(tensor, path));
   return tensor;
+}
+
+// Of a whole checkpoint or of a part of it.
+absl::StatusOr<CheckpointIndex> ParsePieces(std::string_view json) {
+  TITAN_ASSIGN_OR_RETURN(const nlohmann::json object, ParseJsonObject(json));
+  TITAN_ASSIGN_OR_RETURN(const std::string format, String(object, "format", "index"));
+  TITAN_ASSIGN_OR_RETURN(const int64_t version, Integer(object, "version", "index"));
+  if (format != kFormat || version < kOldestVersion || version > kVersion) {
+    return absl::InvalidArgumentError(absl::StrCat("format \"", format, "\" version ", version, "; this titan reads \"",
+                                                   kFormat, "\" versions ", kOldestVersion, " to ", kVersion));
+  }
+  CheckpointIndex index;
+  TITAN_ASSIGN_OR_RETURN(index.step, Integer(object, "step", "index"));
+  TITAN_ASSIGN_OR_RETURN(const nlohmann::json files, Member(object, "files", "index"));
+  for (const auto& [file, value] : files.items()) {
+    const std::string path = absl::StrCat("files.", file);
+    if (!IsFileName(file)) return absl::InvalidArgumentError(absl::StrCat(path, ": not a file name"));
+    CheckpointIndex::Shard shard;
+    TITAN_ASSIGN_OR_RETURN(shard.bytes, Integer(value, "bytes", path));
+    TITAN_ASSIGN_OR_RETURN(shard.header_crc32c, Crc(value, "header_crc32c", path));
+    index.shards[file] = shard;
+  }
+  TITAN_ASSIGN_OR_RETURN(const nlohmann::json tensors, Member(object, "tensors", "index"));
+  for (const auto& [name, value] : tensors.items()) {
+    TITAN_ASSIGN_OR_RETURN(index.tensors[name], ParseTensor(value, version, absl::StrCat("tensors.", name), index));
+  }
+  return index;
 }
 
 }  // namespace
@@ -166,6 +218,7 @@ std::string FormatIndex(const CheckpointIndex& index) {
                         {"offsets", piece.offsets},
                         {"shape", piece.shape},
                         {"crc32c", CrcText(piece.crc32c)}});
+      if (!piece.key.empty()) pieces.back()["key"] = piece.key;
     }
     const nlohmann::json value = {{"dtype", NameOf(tensor.dtype)}, {"shape", tensor.shape}, {"pieces", pieces}};
     absl::StrAppend(&text, separator, nlohmann::json(name).dump(), ": ", value.dump());
@@ -176,29 +229,56 @@ std::string FormatIndex(const CheckpointIndex& index) {
 }
 
 absl::StatusOr<CheckpointIndex> ParseIndex(std::string_view json) {
-  TITAN_ASSIGN_OR_RETURN(const nlohmann::json object, ParseJsonObject(json));
-  TITAN_ASSIGN_OR_RETURN(const std::string format, String(object, "format", "index"));
-  TITAN_ASSIGN_OR_RETURN(const int64_t version, Integer(object, "version", "index"));
-  if (format != kFormat || version != kVersion) {
-    return absl::InvalidArgumentError(absl::StrCat("format \"", format, "\" version ", version, "; this titan reads \"",
-                                                   kFormat, "\" version ", kVersion));
-  }
-  CheckpointIndex index;
-  TITAN_ASSIGN_OR_RETURN(index.step, Integer(object, "step", "index"));
-  TITAN_ASSIGN_OR_RETURN(const nlohmann::json files, Member(object, "files", "index"));
-  for (const auto& [file, value] : files.items()) {
-    const std::string path = absl::StrCat("files.", file);
-    if (!IsFileName(file)) return absl::InvalidArgumentError(absl::StrCat(path, ": not a file name"));
-    CheckpointIndex::Shard shard;
-    TITAN_ASSIGN_OR_RETURN(shard.bytes, Integer(value, "bytes", path));
-    TITAN_ASSIGN_OR_RETURN(shard.header_crc32c, Crc(value, "header_crc32c", path));
-    index.shards[file] = shard;
-  }
-  TITAN_ASSIGN_OR_RETURN(const nlohmann::json tensors, Member(object, "tensors", "index"));
-  for (const auto& [name, value] : tensors.items()) {
-    TITAN_ASSIGN_OR_RETURN(index.tensors[name], ParseTensor(value, absl::StrCat("tensors.", name), index));
-  }
+  TITAN_ASSIGN_OR_RETURN(CheckpointIndex index, ParsePieces(json));
+  TITAN_RETURN_IF_ERROR(CheckComplete(index));
   return index;
+}
+
+absl::Status CheckComplete(const CheckpointIndex& index) {
+  for (const auto& [name, tensor] : index.tensors) {
+    TITAN_RETURN_IF_ERROR(CheckInside(tensor, absl::StrCat("tensors.", name)));
+    TITAN_RETURN_IF_ERROR(CheckCover(tensor, absl::StrCat("tensors.", name)));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Merge(const CheckpointIndex& part, CheckpointIndex& index) {
+  for (const auto& [file, shard] : part.shards) {
+    if (!index.shards.emplace(file, shard).second) {
+      return absl::InvalidArgumentError(absl::StrCat("two writers have written ", file));
+    }
+  }
+  for (const auto& [name, tensor] : part.tensors) {
+    const auto [found, is_new] = index.tensors.emplace(name, tensor);
+    if (is_new) continue;
+    if (found->second.dtype != tensor.dtype || found->second.shape != tensor.shape) {
+      return absl::InvalidArgumentError(absl::StrCat("two writers disagree about the dtype or shape of ", name));
+    }
+    found->second.pieces.insert(found->second.pieces.end(), tensor.pieces.begin(), tensor.pieces.end());
+  }
+  return absl::OkStatus();
+}
+
+std::string FormatPart(const CheckpointPart& part) {
+  const std::string text = absl::StrCat(part.save_id, " ", part.rank, "\n", FormatIndex(part.index));
+  return absl::StrCat(kPartFirstWord, " ", CrcText(Crc32c(text)), "\n", text);
+}
+
+absl::StatusOr<CheckpointPart> ParsePart(std::string_view text) {
+  const std::vector<std::string_view> lines = absl::StrSplit(text, absl::MaxSplits('\n', 2));
+  if (lines.size() != 3) return absl::DataLossError("damaged: it is cut off");
+  const std::string_view checked = text.substr(lines[0].size() + 1);
+  if (lines[0] != absl::StrCat(kPartFirstWord, " ", CrcText(Crc32c(checked)))) {
+    return absl::DataLossError("damaged: its checksum does not match");
+  }
+  CheckpointPart part;
+  const std::vector<std::string_view> words = absl::StrSplit(lines[1], ' ');
+  if (words.size() != 2 || !absl::SimpleAtoi(words[1], &part.rank)) {
+    return absl::DataLossError("damaged: its second line is not a save and a rank");
+  }
+  part.save_id = std::string(words[0]);
+  TITAN_ASSIGN_OR_RETURN(part.index, ParsePieces(lines[2]));
+  return part;
 }
 
 std::string FormatCommitted(const CommittedFiles& files) {

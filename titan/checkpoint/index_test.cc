@@ -61,7 +61,8 @@ TEST(CheckpointIndex, PiecesMustCoverTheTensorOnce) {
       {"\"shard-00000.safetensors\": {", "\"../shard\": {", "not a file name"},
       {"\"step\": 12", "\"step\": -12", "not an integer"},
       {"\"step\": 12", "\"stop\": 12", "missing"},
-      {"\"version\": 1", "\"version\": 2", "this titan reads"},
+      {"\"version\": 2", "\"version\": 3", "this titan reads"},
+      {"\"version\": 2", "\"version\": 0", "this titan reads"},
       {"\"tensors\": {", "\"tensors\": [", "not JSON"},
   };
   for (const Case& test : cases) {
@@ -70,6 +71,82 @@ TEST(CheckpointIndex, PiecesMustCoverTheTensorOnce) {
     const auto index = ParseIndex(broken);
     EXPECT_FALSE(index.ok()) << test.to;
     EXPECT_NE(index.status().message().find(test.reason), std::string::npos) << test.to << "\n" << index.status();
+  }
+}
+
+// A rank of a flat shard has a piece in three boxes of the same file.
+CheckpointIndex ThreeBoxes() {
+  CheckpointIndex index;
+  index.step = 3;
+  index.shards["a"] = {100, 1};
+  index.tensors["w"] = {
+      StoredDtype::kF32,
+      {4, 3},
+      {{"a", {0, 0}, {1, 3}, 1, ""}, {"a", {1, 0}, {2, 3}, 2, "w#1"}, {"a", {3, 0}, {1, 3}, 3, "w#2"}}};
+  return index;
+}
+
+TEST(CheckpointIndex, SeveralPiecesInOneFileHaveKeys) {
+  const std::string text = FormatIndex(ThreeBoxes());
+  const auto index = ParseIndex(text);
+  ASSERT_TRUE(index.ok()) << index.status();
+  EXPECT_EQ(FormatIndex(*index), text);
+  EXPECT_EQ(index->tensors.at("w").pieces[0].NameIn("w"), "w");
+  EXPECT_EQ(index->tensors.at("w").pieces[2].NameIn("w"), "w#2");
+  const auto same_key = ParseIndex(absl::StrReplaceAll(text, {{"w#2", "w#1"}}));
+  EXPECT_NE(same_key.status().message().find("second piece of the same key"), std::string::npos) << same_key.status();
+}
+
+// The first version had one piece in a file, and no keys.
+TEST(CheckpointIndex, ReadsVersion1) {
+  const auto version1 = [](const CheckpointIndex& index) {
+    return ParseIndex(absl::StrReplaceAll(FormatIndex(index), {{"\"version\": 2", "\"version\": 1"}}));
+  };
+  const auto index = version1(TwoShards());
+  ASSERT_TRUE(index.ok()) << index.status();
+  EXPECT_EQ(FormatIndex(*index), FormatIndex(TwoShards()));
+  EXPECT_FALSE(version1(ThreeBoxes()).ok());
+}
+
+TEST(CheckpointIndex, ManyPiecesAreCheckedInTime) {
+  CheckpointIndex index;
+  index.shards["a"] = {100, 1};
+  CheckpointIndex::Tensor& tensor = index.tensors["w"];
+  tensor.shape = {20000, 2};
+  for (int64_t row = 0; row < 20000; ++row) tensor.pieces.push_back({"a", {row, 0}, {1, 2}, 0, absl::StrCat(row)});
+  EXPECT_TRUE(CheckComplete(index).ok());
+  tensor.pieces[777].offsets = {778, 0};
+  EXPECT_NE(CheckComplete(index).message().find("overlaps"), std::string::npos);
+}
+
+TEST(CheckpointPart, RoundTripMergeAndDamage) {
+  CheckpointIndex left = TwoShards(), right = TwoShards();
+  left.shards.erase("shard-00001.safetensors");
+  left.tensors.erase("scalar");
+  left.tensors["model.w"].pieces.pop_back();
+  right.shards.erase("shard-00000.safetensors");
+  right.tensors["model.w"].pieces.erase(right.tensors["model.w"].pieces.begin());
+  const std::string text = FormatPart({.save_id = "0123", .rank = 7, .index = left});
+  const auto part = ParsePart(text);
+  ASSERT_TRUE(part.ok()) << part.status();
+  EXPECT_EQ(part->save_id, "0123");
+  EXPECT_EQ(part->rank, 7);
+  CheckpointIndex whole;
+  whole.step = 12;
+  ASSERT_TRUE(Merge(part->index, whole).ok());
+  EXPECT_FALSE(CheckComplete(whole).ok());  // half of model.w is missing
+  ASSERT_TRUE(Merge(right, whole).ok());
+  EXPECT_TRUE(CheckComplete(whole).ok());
+  EXPECT_EQ(FormatIndex(whole), FormatIndex(TwoShards()));
+  EXPECT_NE(Merge(right, whole).message().find("two writers"), std::string::npos);
+  CheckpointIndex other;
+  other.tensors["model.w"] = {StoredDtype::kF32, {4, 2}, {}};
+  EXPECT_NE(Merge(other, whole).message().find("disagree about the dtype or shape of model.w"), std::string::npos);
+  for (size_t i = 0; i < text.size(); ++i) {
+    std::string broken = text;
+    broken[i] = static_cast<char>(broken[i] ^ 1);
+    EXPECT_FALSE(ParsePart(broken).ok()) << i;
+    EXPECT_FALSE(ParsePart(text.substr(0, i)).ok()) << i;
   }
 }
 

@@ -1,150 +1,22 @@
 #include "titan/checkpoint/store.h"
 
 #include <ATen/ops/empty.h>
-#include <fcntl.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstdio>
-#include <filesystem>
 #include <optional>
-#include <system_error>
 #include <utility>
 
-#include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
+#include "absl/log/check.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "titan/base/crc32c.h"
 #include "titan/base/file.h"
 #include "titan/base/status_macros.h"
-#include "titan/checkpoint/json.h"
+#include "titan/checkpoint/step_folder.h"
 
 namespace titan {
 namespace {
-
-constexpr char kIndexFile[] = "index.json";
-constexpr char kStateFile[] = "state.json";
-constexpr char kExperimentFile[] = "experiment.binpb";
-constexpr char kCommittedFile[] = "COMMITTED";
-// Of the only writer; a run of many ranks will have one each.
-constexpr char kShardFile[] = "shard-00000.safetensors";
-// Ends the names of folders that are being written or thrown away.
-constexpr char kTemporarySuffix[] = ".tmp";
-
-std::string StepName(int64_t step) { return absl::StrCat("step-", step); }
-
-// The N of "step-N"; nullopt for other names, "step-007" among them.
-std::optional<int64_t> StepOf(std::string_view name) {
-  int64_t step = 0;
-  if (!absl::StartsWith(name, "step-") || !absl::SimpleAtoi(name.substr(5), &step)) return std::nullopt;
-  return step >= 0 && StepName(step) == name ? std::make_optional(step) : std::nullopt;
-}
-
-bool Exists(const std::string& path) {
-  struct stat info;
-  return lstat(path.c_str(), &info) == 0;
-}
-
-absl::Status WithContext(const std::string& context, const absl::Status& status) {
-  return absl::Status(status.code(), absl::StrCat(context, ": ", status.message()));
-}
-
-absl::Status RemoveFolder(const std::string& path) {
-  std::error_code error;
-  std::filesystem::remove_all(path, error);
-  return error ? SystemError(error.value(), "cannot remove", path) : absl::OkStatus();
-}
-
-// Names of the folders in `dir`; none if it does not exist.
-absl::StatusOr<std::vector<std::string>> FoldersIn(const std::string& dir) {
-  std::vector<std::string> names;
-  std::error_code error;
-  std::filesystem::directory_iterator entry(dir, error);
-  if (error == std::errc::no_such_file_or_directory) return names;
-  for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
-    std::error_code unreadable;
-    if (entry->is_directory(unreadable)) names.push_back(entry->path().filename().string());
-  }
-  if (error) return SystemError(error.value(), "cannot list", dir);
-  return names;
-}
-
-// What interrupted saves and removals have left.
-absl::Status RemoveLeftovers(const std::string& dir) {
-  TITAN_ASSIGN_OR_RETURN(const std::vector<std::string> names, FoldersIn(dir));
-  for (const std::string& name : names) {
-    if (!absl::EndsWith(name, kTemporarySuffix)) continue;
-    if (!StepOf(name.substr(0, name.size() - sizeof(kTemporarySuffix) + 1))) continue;
-    TITAN_RETURN_IF_ERROR(RemoveFolder(absl::StrCat(dir, "/", name)));
-  }
-  return absl::OkStatus();
-}
-
-// Takes the commitment away first, so that a half-removed checkpoint is none.
-absl::Status RemoveCheckpoint(const std::string& path) {
-  const std::string committed = absl::StrCat(path, "/", kCommittedFile);
-  if (unlink(committed.c_str()) != 0 && errno != ENOENT) return SystemError(errno, "cannot remove", committed);
-  TITAN_RETURN_IF_ERROR(SyncDirectory(path));
-  return RemoveFolder(path);
-}
-
-absl::Status WriteShard(const std::string& folder, const NamedTensors& tensors, CheckpointIndex& index) {
-  std::vector<TensorHeader> headers;
-  for (const auto& [name, tensor] : tensors) {
-    TITAN_ASSIGN_OR_RETURN(const StoredDtype dtype, StoredDtypeOf(tensor.scalar_type()));
-    headers.push_back({name, dtype, tensor.sizes().vec()});
-  }
-  TITAN_ASSIGN_OR_RETURN(SafetensorsWriter writer,
-                         SafetensorsWriter::Create(absl::StrCat(folder, "/", kShardFile), headers));
-  for (size_t i = 0; i < tensors.size(); ++i) {
-    const at::Tensor host = tensors[i].second.cpu().contiguous();
-    const absl::Span<const std::byte> bytes = BytesOf(host);
-    TITAN_RETURN_IF_ERROR(writer.Append(bytes));
-    const TensorHeader& header = headers[i];
-    const uint32_t crc = Crc32c(std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
-    index.tensors[header.name] = {
-        header.dtype, header.shape, {{kShardFile, std::vector<int64_t>(header.shape.size(), 0), header.shape, crc}}};
-  }
-  index.shards[kShardFile] = {writer.file_bytes(), Crc32c(writer.header())};
-  return writer.Close();
-}
-
-// All files of a checkpoint, COMMITTED last.
-absl::Status WriteStep(const std::string& folder, const CheckpointContents& contents) {
-  TITAN_RETURN_IF_ERROR(MakeDirectories(folder));
-  CheckpointIndex index;
-  index.step = contents.step;
-  TITAN_RETURN_IF_ERROR(WriteShard(folder, contents.tensors, index));
-  const std::pair<const char*, std::string> texts[] = {
-      {kIndexFile, FormatIndex(index)}, {kStateFile, contents.state}, {kExperimentFile, contents.experiment}};
-  CommittedFiles committed;
-  for (const auto& [name, text] : texts) {
-    TITAN_RETURN_IF_ERROR(WriteFileAtomically(absl::StrCat(folder, "/", name), text));
-    committed[name] = {static_cast<int64_t>(text.size()), Crc32c(text)};
-  }
-  TITAN_RETURN_IF_ERROR(SyncDirectory(folder));
-  return WriteFileAtomically(absl::StrCat(folder, "/", kCommittedFile), FormatCommitted(committed));
-}
-
-// Gives the complete folder `temporary` its name; a folder of that name takes its place and is then removed.
-absl::Status Publish(const std::string& dir, const std::string& temporary, const std::string& path) {
-  if (Exists(path)) {
-    if (renameat2(AT_FDCWD, temporary.c_str(), AT_FDCWD, path.c_str(), RENAME_EXCHANGE) == 0) {
-      // What was step N before is a leftover now; if it cannot be removed, the next save tries again.
-      RemoveFolder(temporary).IgnoreError();
-      return SyncDirectory(dir);
-    }
-    // Some network file systems cannot exchange. Then, for a moment, there is no step N; the others are there.
-    if (errno != EINVAL && errno != ENOSYS && errno != EOPNOTSUPP) return SystemError(errno, "cannot replace", path);
-    TITAN_RETURN_IF_ERROR(RemoveCheckpoint(path));
-  }
-  if (rename(temporary.c_str(), path.c_str()) != 0) return SystemError(errno, "cannot create", path);
-  return SyncDirectory(dir);
-}
 
 absl::StatusOr<std::string> ReadCommittedFile(const std::string& folder, const char* name,
                                               const CommittedFiles& committed) {
@@ -164,45 +36,28 @@ absl::StatusOr<std::string> ReadCommittedFile(const std::string& folder, const c
   return text;
 }
 
-absl::StatusOr<std::shared_ptr<const SafetensorsFile>> OpenShard(const std::string& path,
-                                                                 const CheckpointIndex::Shard& shard) {
+absl::Status CheckSize(const std::string& path, int64_t bytes) {
   struct stat info;
   if (stat(path.c_str(), &info) != 0) {
     return absl::DataLossError(absl::StrCat(path, ": the file is missing or unreadable"));
   }
-  if (info.st_size != shard.bytes) {
-    return absl::DataLossError(absl::StrCat(path, ": damaged: ", info.st_size, " bytes instead of ", shard.bytes));
-  }
-  TITAN_ASSIGN_OR_RETURN(std::shared_ptr<const SafetensorsFile> file, SafetensorsFile::Open(path));
-  const absl::Span<const std::byte> header = file->header();
-  if (Crc32c(std::string_view(reinterpret_cast<const char*>(header.data()), header.size())) != shard.header_crc32c) {
-    return absl::DataLossError(absl::StrCat(path, ": damaged: the checksum of its header does not match"));
-  }
-  return file;
+  if (info.st_size == bytes) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat(path, ": damaged: ", info.st_size, " bytes instead of ", bytes));
+}
+
+at::Tensor Narrow(at::Tensor tensor, const std::vector<int64_t>& offsets, const std::vector<int64_t>& shape) {
+  for (size_t d = 0; d < shape.size(); ++d) tensor = tensor.narrow(static_cast<int64_t>(d), offsets[d], shape[d]);
+  return tensor;
+}
+
+// Where `inner` is, seen from the beginning of `outer`, in which it lies.
+std::vector<int64_t> Relative(const Box& inner, const std::vector<int64_t>& outer) {
+  std::vector<int64_t> offsets = inner.offsets;
+  for (size_t d = 0; d < offsets.size(); ++d) offsets[d] -= outer[d];
+  return offsets;
 }
 
 }  // namespace
-
-absl::StatusOr<std::string> SaveCheckpoint(const std::string& dir, const CheckpointContents& contents) {
-  if (contents.step < 0) return absl::InvalidArgumentError(absl::StrCat("step ", contents.step, " is negative"));
-  if (const auto state = ParseJsonObject(contents.state); !state.ok()) {
-    return WithContext("the state of a checkpoint", state.status());
-  }
-  const std::string path = absl::StrCat(dir, "/", StepName(contents.step));
-  const std::string temporary = path + kTemporarySuffix;
-  const absl::Status status = [&]() -> absl::Status {
-    TITAN_RETURN_IF_ERROR(MakeDirectories(dir));
-    TITAN_RETURN_IF_ERROR(SyncDirectory(dir + "/.."));
-    TITAN_RETURN_IF_ERROR(RemoveLeftovers(dir));
-    TITAN_RETURN_IF_ERROR(WriteStep(temporary, contents));
-    return Publish(dir, temporary, path);
-  }();
-  if (status.ok()) return path;
-  // If this fails too, the next save tries again.
-  if (!Exists(absl::StrCat(temporary, "/", kCommittedFile))) RemoveFolder(temporary).IgnoreError();
-  return WithContext(absl::StrCat("step ", contents.step, " was not saved, earlier checkpoints are as they were"),
-                     status);
-}
 
 absl::StatusOr<std::vector<StoredStep>> ListCheckpoints(const std::string& dir) {
   TITAN_ASSIGN_OR_RETURN(const std::vector<std::string> names, FoldersIn(dir));
@@ -222,8 +77,9 @@ absl::StatusOr<StoredStep> FindLatest(const std::string& dir) {
   return steps.back();
 }
 
-absl::Status PruneCheckpoints(const std::string& dir, int64_t keep_latest_k) {
-  TITAN_ASSIGN_OR_RETURN(const std::vector<StoredStep> steps, ListCheckpoints(dir));
+absl::Status PruneCheckpoints(const std::string& dir, int64_t keep_latest_k, int64_t last_step) {
+  TITAN_ASSIGN_OR_RETURN(std::vector<StoredStep> steps, ListCheckpoints(dir));
+  while (!steps.empty() && steps.back().step > last_step) steps.pop_back();
   TITAN_RETURN_IF_ERROR(RemoveLeftovers(dir));
   if (steps.empty()) return absl::OkStatus();
   TITAN_ASSIGN_OR_RETURN(const std::vector<std::string> names, FoldersIn(dir));
@@ -259,30 +115,40 @@ absl::StatusOr<Checkpoint> OpenCheckpoint(const std::string& path) {
   absl::StatusOr<CheckpointIndex> index = ParseIndex(index_text);
   if (!index.ok()) return WithContext(absl::StrCat(path, "/", kIndexFile), index.status());
   for (const auto& [file, shard] : index->shards) {
-    TITAN_ASSIGN_OR_RETURN(checkpoint.shards_[file], OpenShard(absl::StrCat(path, "/", file), shard));
+    TITAN_RETURN_IF_ERROR(CheckSize(absl::StrCat(path, "/", file), shard.bytes));
   }
-  for (const auto& [name, tensor] : index->tensors) {
-    for (const CheckpointIndex::Piece& piece : tensor.pieces) {
-      const SafetensorsFile::Entry* entry = checkpoint.shards_.at(piece.file)->Find(name);
-      if (entry == nullptr || entry->dtype != tensor.dtype || entry->shape != piece.shape) {
-        return absl::DataLossError(
-            absl::StrCat(path, "/", piece.file, ": has no \"", name, "\" of the dtype and shape in ", kIndexFile));
-      }
-    }
-  }
+  checkpoint.shards_ = std::make_shared<Checkpoint::Shards>();
   checkpoint.index_ = std::make_shared<const CheckpointIndex>(*std::move(index));
   return checkpoint;
 }
 
+absl::StatusOr<std::shared_ptr<const SafetensorsFile>> Checkpoint::Shard(const std::string& file) const {
+  std::shared_ptr<const SafetensorsFile>& opened = (*shards_)[file];
+  if (opened != nullptr) return opened;
+  const CheckpointIndex::Shard& shard = index_->shards.at(file);
+  const std::string path = absl::StrCat(path_, "/", file);
+  TITAN_RETURN_IF_ERROR(CheckSize(path, shard.bytes));
+  TITAN_ASSIGN_OR_RETURN(const std::shared_ptr<const SafetensorsFile> mapped, SafetensorsFile::Open(path));
+  const absl::Span<const std::byte> header = mapped->header();
+  if (Crc32c(std::string_view(reinterpret_cast<const char*>(header.data()), header.size())) != shard.header_crc32c) {
+    return absl::DataLossError(absl::StrCat(path, ": damaged: the checksum of its header does not match"));
+  }
+  return opened = mapped;
+}
+
 absl::StatusOr<at::Tensor> Checkpoint::LoadPiece(const std::string& name, const CheckpointIndex::Piece& piece) const {
-  const std::shared_ptr<const SafetensorsFile>& file = shards_.at(piece.file);
-  const SafetensorsFile::Entry& entry = *file->Find(name);  // OpenCheckpoint has seen it
-  const std::string_view bytes(reinterpret_cast<const char*>(entry.data.data()), entry.data.size());
+  TITAN_ASSIGN_OR_RETURN(const std::shared_ptr<const SafetensorsFile> file, Shard(piece.file));
+  const SafetensorsFile::Entry* entry = file->Find(piece.NameIn(name));
+  if (entry == nullptr || entry->dtype != index_->tensors.at(name).dtype || entry->shape != piece.shape) {
+    return absl::DataLossError(
+        absl::StrCat(file->path(), ": has no \"", piece.NameIn(name), "\" of the dtype and shape in ", kIndexFile));
+  }
+  const std::string_view bytes(reinterpret_cast<const char*>(entry->data.data()), entry->data.size());
   if (Crc32c(bytes) != piece.crc32c) {
     return absl::DataLossError(
-        absl::StrCat(file->path(), ": tensor \"", name, "\" is damaged: its checksum does not match"));
+        absl::StrCat(file->path(), ": tensor \"", piece.NameIn(name), "\" is damaged: its checksum does not match"));
   }
-  return ViewOf(file, entry);
+  return ViewOf(file, *entry);
 }
 
 absl::StatusOr<at::Tensor> Checkpoint::Load(const std::string& name) const {
@@ -294,17 +160,51 @@ absl::StatusOr<at::Tensor> Checkpoint::Load(const std::string& name) const {
   at::Tensor whole = at::empty(tensor.shape, at::TensorOptions().dtype(ScalarTypeOf(tensor.dtype)));
   for (const CheckpointIndex::Piece& piece : tensor.pieces) {
     TITAN_ASSIGN_OR_RETURN(const at::Tensor view, LoadPiece(name, piece));
-    at::Tensor target = whole;
-    for (size_t d = 0; d < piece.shape.size(); ++d) {
-      target = target.narrow(static_cast<int64_t>(d), piece.offsets[d], piece.shape[d]);
-    }
-    target.copy_(view);
+    Narrow(whole, piece.offsets, piece.shape).copy_(view);
   }
   return whole;
 }
 
+absl::Status Checkpoint::Read(const std::string& name, const std::vector<int64_t>& shape, const std::vector<Box>& boxes,
+                              const at::Tensor& out) const {
+  const auto found = index_->tensors.find(name);
+  if (found == index_->tensors.end()) {
+    return absl::NotFoundError(absl::StrCat(path_, ": has no tensor \"", name, "\""));
+  }
+  const CheckpointIndex::Tensor& tensor = found->second;
+  if (tensor.shape != shape) {
+    return absl::InvalidArgumentError(absl::StrCat(path_, ": ", name, " has the shape (",
+                                                   absl::StrJoin(tensor.shape, ", "), ") where the model wants (",
+                                                   absl::StrJoin(shape, ", "), ")"));
+  }
+  std::vector<at::Tensor> targets;
+  int64_t begin = 0;
+  for (const Box& box : boxes) {
+    targets.push_back(out.narrow(0, begin, box.num_elements()).view(box.shape));
+    begin += box.num_elements();
+  }
+  CHECK_EQ(begin, out.numel());
+  for (const CheckpointIndex::Piece& piece : tensor.pieces) {
+    at::Tensor view;  // of the piece, once it is needed
+    for (size_t i = 0; i < boxes.size(); ++i) {
+      const std::optional<Box> both = Intersection(boxes[i], piece.box());
+      if (!both) continue;
+      if (!view.defined()) {
+        TITAN_ASSIGN_OR_RETURN(view, LoadPiece(name, piece));
+      }
+      Narrow(targets[i], Relative(*both, boxes[i].offsets), both->shape)
+          .copy_(Narrow(view, Relative(*both, piece.offsets), both->shape));
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Checkpoint::Verify() const {
   std::vector<std::string> damage;
+  for (const auto& [file, unused] : index_->shards) {
+    if (const auto shard = Shard(file); !shard.ok()) damage.emplace_back(shard.status().message());
+  }
+  if (!damage.empty()) return absl::DataLossError(absl::StrJoin(damage, "\n"));
   for (const auto& [name, tensor] : index_->tensors) {
     for (const CheckpointIndex::Piece& piece : tensor.pieces) {
       const absl::StatusOr<at::Tensor> view = LoadPiece(name, piece);

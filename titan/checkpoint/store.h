@@ -1,20 +1,17 @@
 // The checkpoints of a run: folders step-N below one folder, each complete or not there at all. The bytes on disk are
-// described in docs/checkpoint_format.md.
+// described in docs/checkpoint_format.md; save.h writes them.
 //
-//   TITAN_ASSIGN_OR_RETURN(std::string path, SaveCheckpoint("out/checkpoint", contents));  // out/checkpoint/step-500
-//   TITAN_RETURN_IF_ERROR(PruneCheckpoints("out/checkpoint", /*keep_latest_k=*/10));
-//   ...
 //   absl::StatusOr<StoredStep> latest = FindLatest("out/checkpoint");        // NotFound: start from the beginning
 //   TITAN_ASSIGN_OR_RETURN(Checkpoint checkpoint, OpenCheckpoint(latest->path));
 //   TITAN_ASSIGN_OR_RETURN(at::Tensor wq, checkpoint.Load("model.layers.0.attention.wq.weight"));
-//
-// A process that dies, a machine that loses power or a full disk at any moment of saving leaves all earlier steps as
-// they were, and nothing that could be taken for a checkpoint. One process saves into a folder at a time.
+//   ...
+//   TITAN_RETURN_IF_ERROR(PruneCheckpoints("out/checkpoint", /*keep_latest_k=*/10));
 
 #ifndef TITAN_CHECKPOINT_STORE_H_
 #define TITAN_CHECKPOINT_STORE_H_
 
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <memory>
 #include <string>
@@ -28,24 +25,10 @@
 
 namespace titan {
 
-struct CheckpointContents {
-  int64_t step = 0;
-  // "model.X", "optimizer.exp_avg.X", "optimizer.exp_avg_sq.X" for each parameter X, on any device.
-  NamedTensors tensors;
-  // A JSON object, opaque to the store: data position, learning rate, random generators, ...
-  std::string state;
-  // The canonical bytes of the Experiment, so that the weights can be used without the run.
-  std::string experiment;
-};
-
 struct StoredStep {
   int64_t step = 0;
   std::string path;  // the step-N folder
 };
-
-// Writes `dir`/step-N and returns its path; it is durable then. Replaces a step N that is there already. On failure
-// (ResourceExhausted: disk full) nothing of the step is left. Also removes what interrupted saves have left in `dir`.
-absl::StatusOr<std::string> SaveCheckpoint(const std::string& dir, const CheckpointContents& contents);
 
 // The complete checkpoints in `dir`, oldest step first; none if there is no such folder. Names and commitment only:
 // OpenCheckpoint and Checkpoint::Verify look inside.
@@ -55,9 +38,13 @@ absl::StatusOr<std::vector<StoredStep>> ListCheckpoints(const std::string& dir);
 absl::StatusOr<StoredStep> FindLatest(const std::string& dir);
 
 // Deletes all but the newest `keep_latest_k` checkpoints (0: keeps all), and incomplete ones older than the newest.
-absl::Status PruneCheckpoints(const std::string& dir, int64_t keep_latest_k);
+// Steps after `last_step` are left alone and do not count: a run that began again from an earlier one has not come to
+// them.
+absl::Status PruneCheckpoints(const std::string& dir, int64_t keep_latest_k,
+                              int64_t last_step = std::numeric_limits<int64_t>::max());
 
-// One complete checkpoint, with its text files read and its shards mapped.
+// One complete checkpoint, with its text files read; a shard is mapped when the first of its tensors is asked for.
+// Copies share what is mapped. Not thread-safe.
 class Checkpoint {
  public:
   int64_t step() const { return index_->step; }
@@ -70,12 +57,22 @@ class Checkpoint {
   // checksum does not match, with file and tensor.
   absl::StatusOr<at::Tensor> Load(const std::string& name) const;
 
+  // Some boxes of a tensor, one after the other, each row by row: elements of `out`, which is flat, of any floating
+  // dtype, on the CPU. Of the files only the pieces that have some of these elements are touched. `shape` is what the
+  // reader takes the tensor's for: InvalidArgument if it is another. Errors as Load.
+  absl::Status Read(const std::string& name, const std::vector<int64_t>& shape, const std::vector<Box>& boxes,
+                    const at::Tensor& out) const;
+
   // Reads everything and compares checksums; all damage, one per line.
   absl::Status Verify() const;
 
  private:
   friend absl::StatusOr<Checkpoint> OpenCheckpoint(const std::string& path);
 
+  using Shards = std::map<std::string, std::shared_ptr<const SafetensorsFile>>;  // by file name
+
+  // The shard, mapped and its header checked.
+  absl::StatusOr<std::shared_ptr<const SafetensorsFile>> Shard(const std::string& file) const;
   // The bytes of a piece, checked.
   absl::StatusOr<at::Tensor> LoadPiece(const std::string& name, const CheckpointIndex::Piece& piece) const;
 
@@ -83,11 +80,11 @@ class Checkpoint {
   std::string state_;
   std::string experiment_;
   std::shared_ptr<const CheckpointIndex> index_;
-  std::map<std::string, std::shared_ptr<const SafetensorsFile>> shards_;  // by file name
+  std::shared_ptr<Shards> shards_;  // those that were asked for
 };
 
 // NotFound without the folder, FailedPrecondition if it was never committed, DataLoss / InvalidArgument if a file is
-// missing, of another size, or damaged. Of tensor data only the extent is checked; Load and Verify check the bytes.
+// missing or of another size, or a text file is damaged. Load, Read and Verify check the shards' bytes.
 absl::StatusOr<Checkpoint> OpenCheckpoint(const std::string& path);
 
 }  // namespace titan

@@ -20,6 +20,7 @@
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "titan/base/file.h"
+#include "titan/checkpoint/save.h"
 #include "titan/checkpoint/store.h"
 
 namespace titan {

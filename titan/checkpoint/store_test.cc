@@ -11,6 +11,7 @@
 #include "gtest/gtest.h"
 #include "titan/base/crc32c.h"
 #include "titan/base/file.h"
+#include "titan/checkpoint/save.h"
 
 namespace titan {
 namespace {
@@ -132,6 +133,13 @@ TEST(Store, PruneKeepsTheNewest) {
   EXPECT_EQ(NamesIn(dir), (Names{"notes.tmp", "step-10", "step-11", "step-3"}));
   ASSERT_TRUE(PruneCheckpoints(dir, 5).ok());
   EXPECT_EQ(NamesIn(dir), (Names{"notes.tmp", "step-10", "step-11", "step-3"}));
+}
+
+TEST(Store, PruneLeavesLaterStepsAlone) {
+  const std::string dir = Fresh("prune_later");
+  for (const int64_t step : {1, 2, 3, 10, 11}) ASSERT_TRUE(SaveCheckpoint(dir, Contents(step)).ok());
+  ASSERT_TRUE(PruneCheckpoints(dir, 2, /*last_step=*/3).ok());
+  EXPECT_EQ(NamesIn(dir), (Names{"step-10", "step-11", "step-2", "step-3"}));
 }
 
 TEST(Store, BadContentsAreRefusedBeforeAnythingIsWritten) {

@@ -435,11 +435,17 @@ void CheckpointSwitches(const Experiment& experiment, ConfigErrors& errors) {
   if (checkpoint.enable() && checkpoint.load_only() && checkpoint.enable_first_step_checkpoint()) {
     errors.Add("checkpoint.enable_first_step_checkpoint", "contradicts checkpoint.load_only, which saves nothing");
   }
+  if (checkpoint.export_dtype() != config::Training::DTYPE_FLOAT32 && !checkpoint.last_save_model_only()) {
+    errors.Add("checkpoint.export_dtype",
+               "is that of the last checkpoint when it holds the model alone, since training goes on from float32; set "
+               "checkpoint.last_save_model_only = true too");
+  }
   // A seed checkpoint is written in any case, by the values of initial_load_path if that is set.
   if (checkpoint.enable() || checkpoint.create_seed_checkpoint()) return;
   const std::pair<std::string_view, bool> switches[] = {
       {"initial_load_path", !checkpoint.initial_load_path().empty()},
       {"load_only", checkpoint.load_only()},
+      {"last_save_model_only", checkpoint.last_save_model_only()},
       {"enable_first_step_checkpoint", checkpoint.enable_first_step_checkpoint()},
       {"load_step", checkpoint.load_step() != -1},
   };
@@ -521,7 +527,8 @@ const std::vector<Rule>& CrossFieldRules() {
       {"checkpoint_switches",
        "checkpoint.enable checkpoint.create_seed_checkpoint checkpoint.initial_load_path checkpoint.load_only "
        "checkpoint.load_step "
-       "checkpoint.enable_first_step_checkpoint checkpoint.last_save_in_hf checkpoint.last_save_model_only",
+       "checkpoint.enable_first_step_checkpoint checkpoint.last_save_in_hf checkpoint.last_save_model_only "
+       "checkpoint.export_dtype",
        &CheckpointSwitches},
       {"validation_has_sources", "validation.enable validation.sources", &ValidationHasSources},
   };

@@ -209,6 +209,10 @@ const std::vector<Case>& Cases() {
        }},
       {"checkpoint_switches", "checkpoint.load_step", "set checkpoint.enable = true too",
        [](Experiment& e) { e.mutable_checkpoint()->set_load_step(0); }},
+      {"checkpoint_switches", "checkpoint.export_dtype", "set checkpoint.last_save_model_only = true too",
+       [](Experiment& e) { e.mutable_checkpoint()->set_export_dtype(config::Training::DTYPE_BFLOAT16); }},
+      {"checkpoint_switches", "checkpoint.last_save_model_only", "set checkpoint.enable = true too",
+       [](Experiment& e) { e.mutable_checkpoint()->set_last_save_model_only(true); }},
       {"validation_has_sources", "validation.sources", "at least one source",
        [](Experiment& e) { e.mutable_validation()->set_enable(true); }},
   };

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <utility>
@@ -26,10 +27,19 @@ absl::StatusOr<AppendFile> AppendFile::Open(std::string path) {
 }
 
 absl::Status AppendFile::Append(std::string_view bytes) {
+  off_t done = 0;
   while (!bytes.empty()) {
     const ssize_t written = write(descriptor_, bytes.data(), bytes.size());
     if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return SystemError(errno, "cannot write", path_);
+    if (written < 0) {
+      const absl::Status status = SystemError(errno, "cannot write", path_);
+      // Half a line would spoil the next one.
+      struct stat info;
+      if (done == 0 || fstat(descriptor_, &info) != 0 || ftruncate(descriptor_, info.st_size - done) == 0)
+        return status;
+      return SystemError(errno, "cannot shorten", path_);
+    }
+    done += written;
     bytes.remove_prefix(static_cast<size_t>(written));
   }
   return absl::OkStatus();

@@ -20,7 +20,7 @@ class AppendFile {
   AppendFile& operator=(AppendFile&& other) = delete;
   ~AppendFile();
 
-  // A full disk is ResourceExhausted.
+  // All of it or, after an error, nothing. A full disk is ResourceExhausted.
   absl::Status Append(std::string_view bytes);
   absl::Status Sync();
 

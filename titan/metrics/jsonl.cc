@@ -44,6 +44,10 @@ std::string ToLine(const StepMetrics& metrics) {
     absl::StrAppend(&line, line.size() > 1 ? ", \"" : "\"", key.name, "\": ", std::visit(value_of, key.member));
   }
   if (!metrics.bytes_sent.empty()) absl::StrAppend(&line, ", \"bytes_sent\": ", json(metrics.bytes_sent).dump());
+  if (metrics.checkpoint_seconds > 0) {
+    absl::StrAppend(&line, ", \"checkpoint_seconds\": ", json(metrics.checkpoint_seconds).dump());
+  }
+  if (metrics.failed_saves > 0) absl::StrAppend(&line, ", \"failed_saves\": ", metrics.failed_saves);
   return line + "}\n";
 }
 
@@ -68,6 +72,12 @@ absl::StatusOr<StepMetrics> FromLine(std::string_view line) {
       if (!bytes.is_number_integer()) return absl::DataLossError("bytes_sent holds what is not an integer");
       metrics.bytes_sent[axis] = bytes.get<int64_t>();
     }
+  }
+  if (const auto held_up = object.find("checkpoint_seconds"); held_up != object.end() && held_up->is_number()) {
+    metrics.checkpoint_seconds = held_up->get<double>();
+  }
+  if (const auto failed = object.find("failed_saves"); failed != object.end() && failed->is_number_integer()) {
+    metrics.failed_saves = failed->get<int64_t>();
   }
   if (metrics.step < 1) return absl::DataLossError("it has no step");
   return metrics;

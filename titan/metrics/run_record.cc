@@ -77,6 +77,12 @@ RunRecord RecordFromJson(const json& object) {
   for (const json& session : object.at("previous_sessions")) {
     record.previous_sessions.push_back(SessionFromJson(session));
   }
+  if (const auto lineage = object.find("lineage"); lineage != object.end()) {  // not in older records
+    for (const json& entry : *lineage) {
+      record.lineage.push_back({entry.at("step").get<int64_t>(), entry.at("digest").get<std::string>(),
+                                entry.at("path").get<std::string>()});
+    }
+  }
   record.versions = object.at("versions").get<std::map<std::string, std::string>>();
   record.facts = object.at("facts").get<std::map<std::string, std::string>>();
   record.experiment_json = object.at("experiment").dump();
@@ -108,6 +114,7 @@ absl::Status ContinueRunRecord(const std::string& path, RunRecord& record) {
   if (!before.ok()) return before.status();
   record.previous_sessions = std::move(before->previous_sessions);
   record.previous_sessions.push_back(std::move(before->session));
+  record.lineage.insert(record.lineage.begin(), before->lineage.begin(), before->lineage.end());
   return absl::OkStatus();
 }
 
@@ -116,6 +123,10 @@ absl::Status WriteRunRecord(const std::string& path, const RunRecord& record) {
   object["name"] = record.name;
   object["previous_sessions"] = json::array();
   for (const RunSession& session : record.previous_sessions) object["previous_sessions"].push_back(ToJson(session));
+  object["lineage"] = json::array();
+  for (const RunAncestor& ancestor : record.lineage) {
+    object["lineage"].push_back({{"step", ancestor.step}, {"digest", ancestor.digest}, {"path", ancestor.path}});
+  }
   object["versions"] = record.versions;
   object["facts"] = record.facts;
   const std::string& experiment = record.experiment_json;

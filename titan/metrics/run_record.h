@@ -38,10 +38,18 @@ struct RunSession {
   std::optional<double> final_loss;
 };
 
+// A checkpoint that a session went on from.
+struct RunAncestor {
+  int64_t step = 0;
+  std::string digest;  // run id of the session that wrote it; empty if it does not say
+  std::string path;
+};
+
 struct RunRecord {
   std::string name;                             // of the experiment, such as "llama3/debug"
   RunSession session;                           // the newest
   std::vector<RunSession> previous_sessions;    // of the same directory, oldest first
+  std::vector<RunAncestor> lineage;             // what the sessions went on from, oldest first
   std::map<std::string, std::string> versions;  // of what it was built from: {"torch": "2.11.0"}
   std::map<std::string, std::string>
       facts;                    // that a report shows: {"device": "cpu, 2 threads", "parameters": "6,163,712"}
@@ -53,7 +61,8 @@ RunRecord StartRunRecord(std::string name, std::string digest, std::vector<std::
 // Sets end_time to now, exit_code and ending.
 void FinishRunRecord(RunRecord& record, int exit_code, std::string ending);
 
-// Sessions of the record that `path` holds become `record`'s previous ones; nothing happens if there is no such file.
+// Sessions of the record that `path` holds become `record`'s previous ones, and its lineage the beginning of
+// `record`'s; nothing happens if there is no such file.
 absl::Status ContinueRunRecord(const std::string& path, RunRecord& record);
 
 absl::Status WriteRunRecord(const std::string& path, const RunRecord& record);

@@ -85,6 +85,26 @@ TEST(RunRecordTest, EarlierSessionsAreKept) {
   EXPECT_EQ(read.session.last_step, 20);
 }
 
+TEST(RunRecordTest, TheLineageGrows) {
+  const std::string path = TestPath("lineage");
+  for (int64_t step = 0; step < 3; ++step) {
+    RunRecord record = Record();
+    ASSERT_TRUE(ContinueRunRecord(path, record).ok());
+    if (step > 0) record.lineage.push_back({step, "digest of the writer", "/out/checkpoint/step-1"});
+    ASSERT_TRUE(WriteRunRecord(path, record).ok());
+  }
+  const RunRecord read = ReadRunRecord(path).value();
+  ASSERT_EQ(read.lineage.size(), 2);
+  EXPECT_EQ(read.lineage[0].step, 1);
+  EXPECT_EQ(read.lineage[1].step, 2);
+  EXPECT_EQ(read.lineage[1].digest, "digest of the writer");
+  // As earlier versions wrote it.
+  nlohmann::json json = nlohmann::json::parse(ReadFile(path).value());
+  json.erase("lineage");
+  ASSERT_TRUE(WriteFileAtomically(path, json.dump()).ok());
+  EXPECT_TRUE(ReadRunRecord(path).value().lineage.empty());
+}
+
 TEST(RunRecordTest, BytesThatAreNotUtf8) {
   const std::string path = TestPath("bytes");
   RunRecord record = Record();

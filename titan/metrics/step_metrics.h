@@ -28,6 +28,8 @@ struct StepMetrics {
   int64_t memory_bytes = 0;      // peak: reserved on the GPU, resident set on the CPU
   // What rank 0 sent in this step, by axis of the mesh ("fsdp", "tp", ...); nothing in a run of one process.
   std::map<std::string, int64_t> bytes_sent = {};
+  double checkpoint_seconds = 0;  // of step_seconds, held up by saving
+  int64_t failed_saves = 0;       // of checkpoints, since this session began
 };
 
 // One destination of the metrics of a run. Not thread-safe.

@@ -20,6 +20,8 @@ const char kTrainerHelp[] = R"(Trains the experiment of a bundle.
   --set path=value            changes a field of the experiment, such as training.steps=20; repeatable
   --resume auto|must|never    auto (default) continues from the newest checkpoint in --out if there is one; must fails
                               without one; never starts from the beginning
+  --allow_digest_change       continues from a checkpoint that another program, configuration or data has written;
+                              without it, that is refused
   --nproc N                   processes on this machine (default: cluster.devices_per_node). More than one are started
                               and watched by this one
   --log_ranks 0,3|all         ranks whose output is shown (default: 0). Of others only what they write to standard
@@ -141,6 +143,7 @@ absl::StatusOr<TrainerFlags> ParseTrainerFlags(const std::vector<std::string>& a
   parser.Path("out", &flags.out);
   parser.List("set", &flags.overrides);
   parser.Choice("resume", {{"auto", Resume::kAuto}, {"must", Resume::kMust}, {"never", Resume::kNever}}, &flags.resume);
+  parser.Switch("allow_digest_change", &flags.allow_digest_change);
   parser.Number("nproc", "a number of processes", 1, &flags.nproc);
   parser.Text("log_ranks", &log_ranks);
   parser.Switch("dry_run", &flags.dry_run);

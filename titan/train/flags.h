@@ -39,6 +39,7 @@ struct TrainerFlags {
   std::string out;                     // empty: outputs/<experiment>/<UTC time>
   std::vector<std::string> overrides;  // "path=value"
   Resume resume = Resume::kAuto;
+  bool allow_digest_change = false;  // continues a checkpoint of another run id
   bool dry_run = false;
   bool help = false;
   int64_t nproc = 0;  // 0: cluster.devices_per_node

@@ -29,8 +29,8 @@ std::string ErrorOf(const std::vector<std::string>& arguments) {
 }
 
 TEST(FlagsTest, ReadsBothForms) {
-  const auto flags = ParseTrainerFlags(
-      {"--bundle=/b", "--out", "/o", "--set", "a.b=c=d", "--set=e.f=1", "--resume=must", "--nproc", "2", "--dry_run"});
+  const auto flags = ParseTrainerFlags({"--bundle=/b", "--out", "/o", "--set", "a.b=c=d", "--set=e.f=1",
+                                        "--resume=must", "--nproc", "2", "--dry_run", "--allow_digest_change"});
   ASSERT_TRUE(flags.ok()) << flags.status();
   EXPECT_EQ(flags->bundle, "/b");
   EXPECT_EQ(flags->out, "/o");
@@ -38,6 +38,7 @@ TEST(FlagsTest, ReadsBothForms) {
   EXPECT_EQ(flags->resume, Resume::kMust);
   EXPECT_EQ(flags->nproc, 2);
   EXPECT_TRUE(flags->dry_run);
+  EXPECT_TRUE(flags->allow_digest_change);
 }
 
 TEST(FlagsTest, AloneWithoutARendezvous) {
@@ -124,7 +125,7 @@ TEST(FlagsTest, PathsAreMeantFromWhereTheUserIs) {
 
 TEST(FlagsTest, SuggestsTheNearestFlag) {
   EXPECT_EQ(ErrorOf({"--bundle", "/b", "--resum", "auto"}), "--resum: unknown flag; did you mean --resume?");
-  EXPECT_NE(ErrorOf({"--zzzzzzzz"}).find("known are --bundle, --dry_run"), std::string::npos);
+  EXPECT_NE(ErrorOf({"--zzzzzzzz"}).find("known are --allow_digest_change, --bundle, --dry_run"), std::string::npos);
 }
 
 TEST(FlagsTest, SaysWhatIsWrongWithAValue) {

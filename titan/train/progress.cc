@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "nlohmann/json.hpp"
 #include "titan/base/status_macros.h"
@@ -33,24 +34,29 @@ std::string ModelDifferences(const config::Model& stored, const config::Model& w
   return differences;
 }
 
-}  // namespace
-
-absl::StatusOr<std::string> SaveProgress(const std::string& folder, const config::Experiment& experiment,
-                                         const Trainer& trainer, const Loader& loader, int64_t tokens_seen) {
-  const Json state = {{"data", Json::parse(loader.State())},
-                      {"lr", trainer.lr()},
-                      {"rng", {{"seed", experiment.debug().seed()}}},
-                      {"step", trainer.step()},
-                      {"tokens_seen", tokens_seen}};
-  CheckpointContents contents;
-  contents.step = trainer.step();
-  contents.tensors = trainer.State();
-  contents.state = state.dump();
-  contents.experiment = CanonicalBytes(experiment);
-  return SaveCheckpoint(folder, contents);
+// The string at `key`, if there is one.
+std::string TextIn(const Json& object, const char* key) {
+  if (!object.is_object() || object.count(key) == 0 || !object[key].is_string()) return "";
+  return object[key].get<std::string>();
 }
 
-absl::StatusOr<int64_t> RestoreProgress(const std::string& checkpoint, Trainer& trainer, Loader& loader) {
+}  // namespace
+
+std::string ProgressState(const config::Experiment& experiment, const RunIdentity& run, const Trainer& trainer,
+                          const Loader& loader, int64_t tokens_seen, bool model_only) {
+  const Json state = {{"bundle", run.bundle},
+                      {"data", Json::parse(loader.State())},
+                      {"lr", trainer.lr()},
+                      {"model_only", model_only},
+                      {"rng", {{"seed", experiment.debug().seed()}}},
+                      {"run_id", run.run_id},
+                      {"step", trainer.step()},
+                      {"tokens_seen", tokens_seen}};
+  return state.dump();
+}
+
+absl::StatusOr<RestoredProgress> RestoreProgress(const std::string& checkpoint, const config::Experiment& experiment,
+                                                 Trainer& trainer, Loader& loader) {
   TITAN_ASSIGN_OR_RETURN(const Checkpoint stored, OpenCheckpoint(checkpoint));
   const Json state = Json::parse(stored.state(), nullptr, /*allow_exceptions=*/false);
   const bool complete = state.is_object() && state.count("data") == 1 && state.count("tokens_seen") == 1 &&
@@ -59,9 +65,51 @@ absl::StatusOr<int64_t> RestoreProgress(const std::string& checkpoint, Trainer& 
     return absl::DataLossError(
         absl::StrCat(checkpoint, "/state.json lacks data or tokens_seen: it is not the state of a run"));
   }
-  TITAN_RETURN_IF_ERROR(trainer.Restore(stored.step(), [&](const std::string& name) { return stored.Load(name); }));
+  RestoredProgress restored{.tokens_seen = state["tokens_seen"].get<int64_t>(),
+                            .model_only = state.value("model_only", Json()) == Json(true),
+                            .run_id = TextIn(state, "run_id")};
+  if (restored.model_only && stored.step() < experiment.training().steps()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        checkpoint,
+        " holds the model alone (checkpoint.last_save_model_only), so that no further steps can be trained from it. "
+        "Continue from an earlier step with --set checkpoint.load_step=N, or begin a new run with "
+        "checkpoint.initial_load_path"));
+  }
+  TITAN_RETURN_IF_ERROR(
+      trainer.Restore(stored.step(), [&](const Trainer::StatePiece& piece, const at::Tensor& out) -> absl::Status {
+        if (restored.model_only && !absl::StartsWith(piece.name, "model.")) {
+          out.zero_();
+          return absl::OkStatus();
+        }
+        return stored.Read(piece.name, piece.shape, piece.boxes, out);
+      }));
   TITAN_RETURN_IF_ERROR(loader.Restore(state["data"].dump()));
-  return state["tokens_seen"].get<int64_t>();
+  return restored;
+}
+
+absl::Status CheckSameRun(const std::string& checkpoint, const config::Experiment& experiment, const RunIdentity& run) {
+  TITAN_ASSIGN_OR_RETURN(const Checkpoint stored, OpenCheckpoint(checkpoint));
+  const Json state = Json::parse(stored.state(), nullptr, /*allow_exceptions=*/false);
+  const std::string run_id = TextIn(state, "run_id"), bundle = TextIn(state, "bundle");
+  std::string differences;
+  config::Experiment earlier;
+  if (earlier.ParseFromString(stored.experiment())) {
+    for (const FieldDifference& field : Diff(earlier, experiment)) {
+      absl::StrAppend(&differences, "\n  ", field.path, ": ", field.left, " there, ", field.right, " here");
+    }
+  }
+  if (!bundle.empty() && bundle != run.bundle) {
+    absl::StrAppend(&differences, "\n  the bundle (program, data, configuration): ", bundle, " there, ", run.bundle,
+                    " here");
+  }
+  if (differences.empty() && (run_id.empty() || run_id == run.run_id)) return absl::OkStatus();
+  if (differences.empty()) differences = "\n  the overrides, or the schedule in a file";
+  return absl::InvalidArgumentError(
+      absl::StrCat(checkpoint, " was saved by another run",
+                   run_id.empty() ? "" : absl::StrCat(" (run id ", run_id, ", this is ", run.run_id, ")"),
+                   ", which differs in:", differences,
+                   "\nTo continue it with these changes, add --allow_digest_change; to begin anew, choose another "
+                   "--out"));
 }
 
 absl::StatusOr<Parameters::InitialValue> InitialValuesFrom(const std::string& path,

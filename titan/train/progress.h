@@ -1,11 +1,12 @@
-// What a checkpoint of a run holds besides tensors, and the way in and out of the store.
+// What a checkpoint of a run holds besides tensors, and the way back out of the store.
 //
-//   TITAN_RETURN_IF_ERROR(SaveProgress(folder, experiment, trainer, loader, tokens_seen));
-//   TITAN_ASSIGN_OR_RETURN(const int64_t tokens_seen, RestoreProgress(path, trainer, loader));
+//   contents.state = ProgressState(experiment, run, trainer, loader, tokens_seen, /*model_only=*/false);
+//   TITAN_ASSIGN_OR_RETURN(const RestoredProgress restored, RestoreProgress(path, experiment, trainer, loader));
 //
-// state.json: {"data": <the loader's state>, "lr": 0.0003, "rng": {"seed": 42}, "step": 500, "tokens_seen": 1024000}.
-// `lr` is that of the next step, for people; it follows from the step. The only random numbers of a run are those of
-// the initial parameters and of the data's order, both functions of a seed, so that `rng` is that seed.
+// state.json: {"data": <the loader's state>, "lr": 0.0003, "rng": {"seed": 42}, "step": 500, "tokens_seen": 1024000,
+// "run_id": "0f3c...", "bundle": "0f3c...", "model_only": false}. `lr` is that of the next step, for people; it follows
+// from the step. The only random numbers of a run are those of the initial parameters and of the data's order, both
+// functions of a seed, so that `rng` is that seed.
 
 #ifndef TITAN_TRAIN_PROGRESS_H_
 #define TITAN_TRAIN_PROGRESS_H_
@@ -19,12 +20,30 @@
 
 namespace titan {
 
-// Writes `folder`/step-N and returns its path.
-absl::StatusOr<std::string> SaveProgress(const std::string& folder, const config::Experiment& experiment,
-                                         const Trainer& trainer, const Loader& loader, int64_t tokens_seen);
+// What a run is known by: see RunInputs.
+struct RunIdentity {
+  std::string run_id;
+  std::string bundle;  // the bundle's digest
+};
 
-// Puts trainer and loader where they were when `checkpoint` (a step-N folder) was saved; returns tokens_seen.
-absl::StatusOr<int64_t> RestoreProgress(const std::string& checkpoint, Trainer& trainer, Loader& loader);
+// The text of state.json. `model_only`: the checkpoint has no optimizer state.
+std::string ProgressState(const config::Experiment& experiment, const RunIdentity& run, const Trainer& trainer,
+                          const Loader& loader, int64_t tokens_seen, bool model_only);
+
+struct RestoredProgress {
+  int64_t tokens_seen = 0;
+  bool model_only = false;
+  std::string run_id;  // of the run that has saved it; empty if that is not recorded
+};
+
+// Puts trainer and loader where they were when `checkpoint` (a step-N folder) was saved, by a run of any layout; reads
+// the part of it that this rank holds. InvalidArgument if it has no optimizer state and steps are left to be done.
+absl::StatusOr<RestoredProgress> RestoreProgress(const std::string& checkpoint, const config::Experiment& experiment,
+                                                 Trainer& trainer, Loader& loader);
+
+// Ok if the run may go on from `checkpoint`: it was saved by the same run id, from the same experiment. Else
+// InvalidArgument, which says in what they differ, and how to go on all the same.
+absl::Status CheckSameRun(const std::string& checkpoint, const config::Experiment& experiment, const RunIdentity& run);
 
 // Where parameters start when checkpoint.initial_load_path names a Hugging Face folder or a step-N folder of another
 // run. InvalidArgument if its model is not the experiment's.

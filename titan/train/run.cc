@@ -24,6 +24,7 @@
 #include "titan/metrics/run_record.h"
 #include "titan/metrics/tensorboard.h"
 #include "titan/plan/accelerators.h"
+#include "titan/train/checkpointer.h"
 #include "titan/train/device.h"
 #include "titan/train/exit_code.h"
 #include "titan/train/profiler.h"
@@ -68,10 +69,13 @@ class Run {
  private:
   absl::Status PrepareDirectory();
   absl::Status CreateTrainer();
+  absl::Status Restore();
+  void CreateCheckpointer();
   absl::Status OpenSinks();
   absl::Status Loop();
   absl::Status LogStep(const StepResult& result, const Traffic& traffic, double data_seconds);
-  absl::Status SaveIfDue(bool stopping);
+  absl::Status FlushSinks();
+  absl::Status WithoutFullDisk(const absl::Status& status);
   absl::Status Finish(const absl::Status& ending);
   // Whether this process writes the run directory and talks to the user.
   bool is_first() const { return world_ == nullptr || world_->is_first(); }
@@ -89,7 +93,9 @@ class Run {
   std::unique_ptr<Trainer> trainer_;
   StepProfiler profiler_;
   int64_t tokens_seen_ = 0;
-  int64_t saved_step_ = -1;
+  bool disk_was_full_ = false;
+  std::optional<RestoredProgress> restored_;
+  std::unique_ptr<Checkpointer> checkpointer_;  // uses the ones above
   Clock::time_point step_end_ = Clock::now();
 };
 
@@ -100,8 +106,11 @@ absl::Status Run::Execute() {
     // Who reads a checkpoint is slower here than there.
     if (world_ != nullptr) TITAN_RETURN_IF_ERROR(world_->Meet(kCheckpointTimeLimit));
     if (is_first()) TITAN_RETURN_IF_ERROR(OpenSinks());
+    CreateCheckpointer();
     return Loop();
   }();
+  // All ranks come here together; otherwise some may be gone, and what they have not written will not come.
+  if (ExitCodeOf(status) == ExitCode::kNonFinite) checkpointer_->WaitForWriter();
   const absl::Status finished = is_first() ? Finish(status) : absl::OkStatus();
   return status.ok() ? finished : status;
 }
@@ -141,21 +150,37 @@ absl::Status Run::CreateTrainer() {
     if (is_first()) console_.Note(absl::StrCat("parameters start from ", initial_path));
   }
   TITAN_ASSIGN_OR_RETURN(trainer_, Trainer::Create(experiment_, options));
-  if (!resumes) return absl::OkStatus();
+  return resumes ? Restore() : absl::OkStatus();
+}
 
-  TITAN_ASSIGN_OR_RETURN(const Checkpoint stored, OpenCheckpoint(inputs_.directory.checkpoint));
+absl::Status Run::Restore() {
+  const std::string& path = inputs_.directory.checkpoint;
+  TITAN_ASSIGN_OR_RETURN(restored_, RestoreProgress(path, experiment_, *trainer_, *loader_));
+  tokens_seen_ = restored_->tokens_seen;
+  if (!is_first()) return absl::OkStatus();
+  TITAN_ASSIGN_OR_RETURN(const Checkpoint stored, OpenCheckpoint(path));
   config::Experiment earlier;
-  if (is_first() && earlier.ParseFromString(stored.experiment())) {
+  if (earlier.ParseFromString(stored.experiment())) {
     for (const FieldDifference& field : Diff(earlier, experiment_)) {
       console_.Note(absl::StrCat("changed since the checkpoint: ", field.path, ": ", field.left, " -> ", field.right));
     }
   }
-  TITAN_ASSIGN_OR_RETURN(tokens_seen_, RestoreProgress(inputs_.directory.checkpoint, *trainer_, *loader_));
-  saved_step_ = trainer_->step();
-  if (is_first()) {
-    console_.Note(absl::StrCat("continues after step ", trainer_->step(), ", from ", inputs_.directory.checkpoint));
-  }
-  return absl::OkStatus();
+  const std::string writer = restored_->run_id.empty() ? "an unknown run" : absl::StrCat("run id ", restored_->run_id);
+  console_.Note(absl::StrCat("continues after step ", trainer_->step(), ", from ", path, ", saved by ", writer,
+                             restored_->model_only ? "; it holds the model alone" : ""));
+  record_.lineage.push_back({.step = trainer_->step(), .digest = restored_->run_id, .path = path});
+  return WriteRunRecord(Path("run.json"), record_);
+}
+
+void Run::CreateCheckpointer() {
+  CheckpointerOptions options{.experiment = &experiment_,
+                              .folder = Path(experiment_.checkpoint().folder()),
+                              .run = {inputs_.run_id, inputs_.bundle_digest},
+                              .world = world_,
+                              .device = device_,
+                              .restored = restored_,
+                              .note = [this](std::string_view text) { console_.Note(text); }};
+  checkpointer_ = std::make_unique<Checkpointer>(std::move(options), *trainer_, *loader_);
 }
 
 absl::Status Run::OpenSinks() {
@@ -185,6 +210,7 @@ absl::Status Run::OpenSinks() {
 absl::Status Run::Loop() {
   std::signal(SIGTERM, RequestStop);
   std::signal(SIGINT, RequestStop);
+  std::signal(SIGXFSZ, SIG_IGN);  // a file that grows beyond `ulimit -f` is an error of the write, as a full disk is
   step_end_ = Clock::now();
   while (trainer_->step() < experiment_.training().steps()) {
     absl::StatusOr<Batch> batch = loader_->Next();
@@ -197,18 +223,25 @@ absl::Status Run::Loop() {
     const double data_seconds = SecondsSince(step_end_);
     profiler_.BeginStep(trainer_->step() + 1);
     const Traffic before = trainer_->traffic();
-    TITAN_ASSIGN_OR_RETURN(const StepResult result, trainer_->Step(*batch, /*wants_to_stop=*/stop_signal != 0));
+    TITAN_ASSIGN_OR_RETURN(const StepResult result, trainer_->Step(*batch, /*wants_to_stop=*/stop_signal != 0,
+                                                                   [this] { checkpointer_->BeforeUpdate(); }));
     TITAN_RETURN_IF_ERROR(profiler_.EndStep(result.step));
     if (is_first()) TITAN_RETURN_IF_ERROR(LogStep(result, Since(before, trainer_->traffic()), data_seconds));
-    TITAN_RETURN_IF_ERROR(SaveIfDue(result.someone_wants_to_stop));
     if (result.someone_wants_to_stop) {
+      TITAN_RETURN_IF_ERROR(FlushSinks());
+      TITAN_RETURN_IF_ERROR(checkpointer_->Finish(/*is_end=*/false, tokens_seen_));
       const std::string cause =
           stop_signal == 0 ? "by a signal to another rank" : absl::StrCat("by signal ", static_cast<int>(stop_signal));
       return WithExitCode(absl::CancelledError(absl::StrCat("stopped ", cause, " after step ", trainer_->step())),
                           ExitCode::kPreempted);
     }
+    if (checkpointer_->IsDue()) {
+      TITAN_RETURN_IF_ERROR(FlushSinks());
+      TITAN_RETURN_IF_ERROR(checkpointer_->Save(tokens_seen_));
+    }
   }
-  return SaveIfDue(/*stopping=*/true);
+  TITAN_RETURN_IF_ERROR(FlushSinks());
+  return checkpointer_->Finish(/*is_end=*/true, tokens_seen_);
 }
 
 absl::Status Run::LogStep(const StepResult& result, const Traffic& traffic, double data_seconds) {
@@ -230,33 +263,30 @@ absl::Status Run::LogStep(const StepResult& result, const Traffic& traffic, doub
   metrics.mfu = peak_flops > 0 ? flops / peak_flops : 0;
   metrics.memory_bytes = PeakMemoryBytes(device_);
   metrics.bytes_sent = BytesByAxis(traffic);
+  metrics.checkpoint_seconds = checkpointer_->TakeSeconds();
+  metrics.failed_saves = checkpointer_->failed_saves();
   step_end_ = now;
   record_.session.last_step = result.step;
   record_.session.final_loss = result.loss;
   TITAN_RETURN_IF_ERROR(console_.Log(metrics));
-  for (const std::unique_ptr<MetricsSink>& sink : sinks_) TITAN_RETURN_IF_ERROR(sink->Log(metrics));
+  for (const std::unique_ptr<MetricsSink>& sink : sinks_) {
+    TITAN_RETURN_IF_ERROR(WithoutFullDisk(sink->Log(metrics)));
+  }
   return absl::OkStatus();
 }
 
-absl::Status Run::SaveIfDue(bool stopping) {
-  const config::Checkpoint& config = experiment_.checkpoint();
-  const int64_t step = trainer_->step();
-  if (!config.enable() || config.load_only() || step == saved_step_ || step == 0) return absl::OkStatus();
-  const bool due = stopping || step % config.interval() == 0 || (step == 1 && config.enable_first_step_checkpoint());
-  if (!due) return absl::OkStatus();
-  saved_step_ = step;
-  if (!is_first()) {
-    trainer_->State();  // gives this rank's part to the first
-    return world_->Meet(kCheckpointTimeLimit);
-  }
-  // What the checkpoint's step has logged must not be lost when the checkpoint is not.
-  for (const std::unique_ptr<MetricsSink>& sink : sinks_) TITAN_RETURN_IF_ERROR(sink->Flush());
-  const auto start = Clock::now();
-  TITAN_ASSIGN_OR_RETURN(const std::string path,
-                         SaveProgress(Path(config.folder()), experiment_, *trainer_, *loader_, tokens_seen_));
-  TITAN_RETURN_IF_ERROR(PruneCheckpoints(Path(config.folder()), config.keep_latest_k()));
-  console_.Note(absl::StrCat("checkpoint ", path, " in ", FormatDuration(SecondsSince(start))));
-  return world_ == nullptr ? absl::OkStatus() : world_->Meet(kCheckpointTimeLimit);
+// What the steps before a checkpoint have logged must not be lost when the checkpoint is not.
+absl::Status Run::FlushSinks() {
+  for (const std::unique_ptr<MetricsSink>& sink : sinks_) TITAN_RETURN_IF_ERROR(WithoutFullDisk(sink->Flush()));
+  return absl::OkStatus();
+}
+
+// A full disk costs metrics, not the run: there may be room again when a save was given up.
+absl::Status Run::WithoutFullDisk(const absl::Status& status) {
+  if (!absl::IsResourceExhausted(status)) return status;
+  if (!std::exchange(disk_was_full_, true))
+    console_.Note(absl::StrCat("WARNING: metrics are lost: ", status.message()));
+  return absl::OkStatus();
 }
 
 // Puts everything on disk and says how it went, whatever happened before.
@@ -283,7 +313,12 @@ absl::Status RunRank(const TrainerFlags& flags, RunInputs inputs, const std::vec
   TITAN_ASSIGN_OR_RETURN(const std::unique_ptr<World> world, World::Join(*inputs.experiment, flags.identity, device));
   TITAN_RETURN_IF_ERROR(world->Agree(VerifyData(flags)));
   absl::Status status = ShareRunDirectory(*world, inputs.directory);
-  if (status.ok()) status = Run(std::move(inputs), world.get(), device, flags.overrides, command).Execute();
+  // Its destructor waits for what is being written, and so comes after the others were told of an error.
+  std::optional<Run> run;
+  if (status.ok()) {
+    run.emplace(std::move(inputs), world.get(), device, flags.overrides, command);
+    status = run->Execute();
+  }
   // Errors that all ranks come to together are not news to the others.
   const ExitCode code = ExitCodeOf(status);
   if (!status.ok() && code != ExitCode::kNonFinite && code != ExitCode::kPreempted) {

@@ -5,7 +5,7 @@
 
 #include "gtest/gtest.h"
 #include "titan/base/file.h"
-#include "titan/checkpoint/store.h"
+#include "titan/checkpoint/save.h"
 #include "titan/config/experiment.pb.h"
 #include "titan/metrics/run_record.h"
 

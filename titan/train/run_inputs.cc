@@ -13,6 +13,7 @@
 #include "titan/plan/model_spec.h"
 #include "titan/plan/pipeline_plan.h"
 #include "titan/train/device.h"
+#include "titan/train/progress.h"
 #include "titan/train/trainer.h"
 #include "tools/bundle/bundle.h"
 #include "tools/bundle/data_files.h"
@@ -80,7 +81,7 @@ absl::StatusOr<RunInputs> ReadRunInputs(const TrainerFlags& flags) {
   TITAN_ASSIGN_OR_RETURN(inputs.name, ReadBundleName(flags.bundle));
   const bool is_rank = flags.identity.port != 0;
   TITAN_ASSIGN_OR_RETURN(inputs.files, ReadDataFiles(flags.bundle, is_rank ? 0 : kMaxHashedBytes));
-  inputs.run_id = manifest.digest;
+  inputs.run_id = inputs.bundle_digest = manifest.digest;
   TITAN_ASSIGN_OR_RETURN(inputs.pipeline_schedule_csv,
                          ReadScheduleCsv(flags.bundle, manifest, experiment.parallelism()));
   if (!Overrides(flags).empty()) {
@@ -91,6 +92,11 @@ absl::StatusOr<RunInputs> ReadRunInputs(const TrainerFlags& flags) {
     TITAN_ASSIGN_OR_RETURN(inputs.directory,
                            PlanRunDirectory(flags.out.empty() ? DefaultOutDirectory(inputs.name) : flags.out,
                                             flags.resume, experiment.checkpoint(), inputs.run_id));
+    const RunDirectory& directory = inputs.directory;
+    // Of a seed checkpoint nothing but the parameters is used.
+    if (directory.checkpoint_step > 0 && !flags.allow_digest_change) {
+      TITAN_RETURN_IF_ERROR(CheckSameRun(directory.checkpoint, experiment, {inputs.run_id, inputs.bundle_digest}));
+    }
   }
 
   TITAN_ASSIGN_OR_RETURN(const ModelSpec spec, BuildModelSpec(experiment.model()));

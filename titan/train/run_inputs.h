@@ -21,6 +21,7 @@ struct RunInputs {
   // The bundle's digest; with overrides, a digest of that, of the resolved experiment, and of the schedule that it
   // names.
   std::string run_id;
+  std::string bundle_digest;
   std::shared_ptr<const config::Experiment> experiment;
   DataFiles files;
   std::string pipeline_schedule_csv;  // what the file in parallelism.pipeline_parallel_schedule_csv holds
@@ -41,7 +42,8 @@ absl::StatusOr<std::string> ReadBundleName(const std::string& bundle);
 absl::StatusOr<config::Experiment> ReadBundleExperiment(const TrainerFlags& flags);
 
 // Reads the bundle, applies the overrides, decides about the run directory. Changes nothing. InvalidArgument holds all
-// that is wrong with the experiment. A rank looks at no more of the data than its size: see VerifyData.
+// that is wrong with the experiment, or in what it differs from the run that it would continue. A rank looks at no more
+// of the data than its size: see VerifyData.
 absl::StatusOr<RunInputs> ReadRunInputs(const TrainerFlags& flags);
 
 // InvalidArgument if the bundle's data is damaged. Of several ranks only the first of each machine reads it, and none

@@ -9,7 +9,7 @@
 #include "titan/base/file.h"
 #include "titan/base/quantities.h"
 #include "titan/base/status_macros.h"
-#include "titan/checkpoint/store.h"
+#include "titan/checkpoint/save.h"
 #include "titan/config/experiment.pb.h"
 #include "titan/config/reader.h"
 #include "titan/model/init.h"

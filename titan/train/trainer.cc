@@ -265,8 +265,10 @@ absl::Status Trainer::CreatePipeline(PipelinePlan plan) {
 
 double Trainer::lr() const { return settings_->base_lr * settings_->schedule.Factor(step_); }
 
-absl::StatusOr<StepResult> Trainer::Step(const Batch& batch, bool wants_to_stop) {
+absl::StatusOr<StepResult> Trainer::Step(const Batch& batch, bool wants_to_stop,
+                                         const std::function<void()>& before_update) {
   TITAN_ASSIGN_OR_RETURN(const Gradients gradients, ComputeGradients(batch, wants_to_stop));
+  if (before_update) before_update();
   const double used_lr = lr();
   TITAN_RETURN_IF_ERROR(Update(gradients));
   return StepResult{.step = step_,
@@ -492,19 +494,40 @@ void Trainer::CollectFromStages(NamedTensors& state) const {
   }
 }
 
-absl::Status Trainer::Restore(int64_t step,
-                              const std::function<absl::StatusOr<at::Tensor>(const std::string& name)>& load) {
-  return CatchTorchErrors("restoring a checkpoint", [&]() -> absl::Status {
-    for (const auto& [prefix, units] : StateUnits()) {
-      for (const Parameters::Piece& piece : parameters_->pieces()) {
-        const std::string name = absl::StrCat(prefix, piece.name);
-        TITAN_ASSIGN_OR_RETURN(const at::Tensor value, load(name));
-        if (value.sizes() != at::IntArrayRef(piece.shape)) {
-          return absl::InvalidArgumentError(
-              absl::StrCat("the checkpoint's ", name, " has another shape than the model's"));
-        }
-        parameters_->Assign(piece, value, *units);
+std::vector<Trainer::StatePiece> Trainer::LocalState() const {
+  std::vector<StatePiece> state;
+  for (const auto& [prefix, units] : StateUnits()) {
+    for (const Parameters::Piece& piece : parameters_->pieces()) {
+      if (piece.begin == piece.end) continue;
+      const bool is_split = piece.split != TensorSplit::kReplicated;
+      StatePiece& part = state.emplace_back();
+      part.name = absl::StrCat(prefix, piece.name);
+      part.shape = piece.shape;
+      part.boxes = BoxesOfRange(piece.local_shape, piece.begin, piece.end);
+      for (Box& box : part.boxes) {
+        const int64_t dimension = is_split ? SplitDimension(piece.split) : 0;
+        if (is_split) box.offsets[dimension] += groups_->tp().rank() * piece.local_shape[dimension];
       }
+      part.shard = (*units)[piece.unit];
+      part.begin = piece.offset;
+      part.count = piece.end - piece.begin;
+      // Replicas share the work, unit by unit.
+      const int64_t writer = static_cast<int64_t>(piece.unit) % groups_->replicate().size();
+      part.is_written_here = groups_->replicate().rank() == writer && (is_split || groups_->tp().rank() == 0);
+    }
+  }
+  return state;
+}
+
+absl::Status Trainer::Restore(int64_t step,
+                              const std::function<absl::Status(const StatePiece& piece, const at::Tensor& out)>& read) {
+  return CatchTorchErrors("restoring a checkpoint", [&]() -> absl::Status {
+    for (const StatePiece& piece : LocalState()) {
+      const at::Tensor elements = piece.elements();
+      const at::Tensor out =
+          elements.is_cpu() ? elements : at::empty({piece.count}, elements.options().device(at::kCPU));
+      TITAN_RETURN_IF_ERROR(read(piece, out));
+      if (!elements.is_cpu()) elements.copy_(out);
     }
     parameters_->RoundMasters();
     parameters_->FinishUpdate();

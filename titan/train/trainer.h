@@ -22,6 +22,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "titan/checkpoint/box.h"
 #include "titan/data/loader.h"
 #include "titan/model/model.h"
 #include "titan/optim/adamw.h"
@@ -37,8 +38,8 @@ class Training;
 
 namespace titan {
 
-// How long ranks wait for the one that collects and writes a checkpoint, or for those that still read one. A rank that
-// dies is noticed at once all the same.
+// How long ranks wait for those that still write or read a checkpoint. A rank that dies is noticed at once all the
+// same.
 inline constexpr std::chrono::hours kCheckpointTimeLimit{1};
 
 struct TrainerOptions {
@@ -88,8 +89,10 @@ class Trainer {
   // Of the next step.
   double lr() const;
 
-  // `wants_to_stop` is told to all ranks, so that they can agree to end after this step.
-  absl::StatusOr<StepResult> Step(const Batch& batch, bool wants_to_stop = false);
+  // `wants_to_stop` is told to all ranks, so that they can agree to end after this step. `before_update`, if given, is
+  // called when the gradients are there: what it enqueues still sees the state as it was.
+  absl::StatusOr<StepResult> Step(const Batch& batch, bool wants_to_stop = false,
+                                  const std::function<void()>& before_update = nullptr);
 
   // Forward and backward of all microbatches (local_batch_size rows each) of this rank's part of the global batch, and
   // the sum over all ranks. Valid tokens are counted from batch.labels. A loss or a gradient that is not finite is an
@@ -105,12 +108,28 @@ class Trainer {
   const Model& model() const { return *model_; }
   const Parameters& parameters() const { return *parameters_; }
 
-  // All tensors that a checkpoint holds, by name: "model.<parameter>", "optimizer.exp_avg.<parameter>",
-  // "optimizer.exp_avg_sq.<parameter>". Alone: views of the live tensors. With others: every rank calls it; rank 0 gets
-  // copies on the CPU, the others nothing.
+  // What this rank holds of one of the tensors that a checkpoint has: "model.<parameter>",
+  // "optimizer.exp_avg.<parameter>", "optimizer.exp_avg_sq.<parameter>".
+  struct StatePiece {
+    std::string name;
+    std::vector<int64_t> shape;  // of the whole tensor
+    std::vector<Box> boxes;      // of it, in the order of their elements here
+    at::Tensor shard;            // (n): the live vector in which they lie, one after the other
+    int64_t begin = 0;           // of the first of them in it
+    int64_t count = 0;
+    bool is_written_here = true;  // where several ranks hold the same elements, of one of them
+
+    at::Tensor elements() const { return shard.narrow(0, begin, count); }  // (count)
+  };
+  // Together, the pieces of all ranks that are written there are all of every tensor, once.
+  std::vector<StatePiece> LocalState() const;
+  // Continues after `step` with what `read` puts into `out` (count), on the CPU, for each of LocalState()'s pieces.
+  absl::Status Restore(int64_t step,
+                       const std::function<absl::Status(const StatePiece& piece, const at::Tensor& out)>& read);
+
+  // The whole tensors, for who wants to look at them. Alone: views of the live tensors. With others: every rank calls
+  // it; rank 0 gets copies on the CPU, the others nothing.
   std::vector<std::pair<std::string, at::Tensor>> State() const;
-  // Continues after `step` with the tensors that `load` returns for State()'s names, of which each rank takes its part.
-  absl::Status Restore(int64_t step, const std::function<absl::StatusOr<at::Tensor>(const std::string& name)>& load);
 
  private:
   struct Settings;

@@ -4,5 +4,5 @@
   validation: { enable: true, freq: 5 },
   model+: { moe: { num_experts: 8, top_k: 2, hidden_dim: 256 } },
   profiling: { enable_memory_snapshot: true },
-  checkpoint: { async_mode: 'async' },
+  checkpoint: { exclude_from_loading: ['lm_head'] },
 }
