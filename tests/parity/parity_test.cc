@@ -69,7 +69,7 @@ const nlohmann::json& Results() {
 
 bool Agrees(const nlohmann::json& result) {
   return result["loss_error"] <= kLossTolerance && result["grad_norm_error"] <= kGradNormTolerance &&
-         result["parameter_error"] <= kParameterTolerance;
+         result["validation_error"] <= kLossTolerance && result["parameter_error"] <= kParameterTolerance;
 }
 
 class ParityTest : public ::testing::TestWithParam<Layout> {};

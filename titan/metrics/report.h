@@ -17,7 +17,8 @@
 namespace titan {
 
 // The page. Curves of long runs are thinned so that it stays below a megabyte; peaks stay visible.
-std::string RenderReport(const RunRecord& record, const std::vector<StepMetrics>& steps);
+std::string RenderReport(const RunRecord& record, const std::vector<StepMetrics>& steps,
+                         const std::vector<ValidationMetrics>& validations = {});
 
 absl::Status WriteReport(const std::string& run_directory);
 

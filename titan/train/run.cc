@@ -31,6 +31,7 @@
 #include "titan/train/run_inputs.h"
 #include "titan/train/torch_errors.h"
 #include "titan/train/trainer.h"
+#include "titan/train/validator.h"
 #include "titan/train/world.h"
 
 namespace titan {
@@ -71,6 +72,7 @@ class Run {
   absl::Status OpenSinks();
   absl::Status Loop();
   absl::Status LogStep(const StepResult& result, const Traffic& traffic, double data_seconds);
+  absl::Status Validate();
   absl::Status SaveIfDue(bool stopping);
   absl::Status Finish(const absl::Status& ending);
   // Whether this process writes the run directory and talks to the user.
@@ -87,6 +89,8 @@ class Run {
   std::vector<std::unique_ptr<MetricsSink>> sinks_;
   std::unique_ptr<Loader> loader_;
   std::unique_ptr<Trainer> trainer_;
+  std::unique_ptr<Validator> validator_;  // null unless validation.enable
+  int64_t validated_step_ = 0;
   StepProfiler profiler_;
   int64_t tokens_seen_ = 0;
   int64_t saved_step_ = -1;
@@ -141,6 +145,9 @@ absl::Status Run::CreateTrainer() {
     if (is_first()) console_.Note(absl::StrCat("parameters start from ", initial_path));
   }
   TITAN_ASSIGN_OR_RETURN(trainer_, Trainer::Create(experiment_, options));
+  if (experiment_.validation().enable()) {
+    TITAN_ASSIGN_OR_RETURN(validator_, Validator::Create(experiment_, inputs_.files, trainer_->mesh()));
+  }
   if (!resumes) return absl::OkStatus();
 
   TITAN_ASSIGN_OR_RETURN(const Checkpoint stored, OpenCheckpoint(inputs_.directory.checkpoint));
@@ -151,7 +158,7 @@ absl::Status Run::CreateTrainer() {
     }
   }
   TITAN_ASSIGN_OR_RETURN(tokens_seen_, RestoreProgress(inputs_.directory.checkpoint, *trainer_, *loader_));
-  saved_step_ = trainer_->step();
+  saved_step_ = validated_step_ = trainer_->step();
   if (is_first()) {
     console_.Note(absl::StrCat("continues after step ", trainer_->step(), ", from ", inputs_.directory.checkpoint));
   }
@@ -200,6 +207,8 @@ absl::Status Run::Loop() {
     TITAN_ASSIGN_OR_RETURN(const StepResult result, trainer_->Step(*batch, /*wants_to_stop=*/stop_signal != 0));
     TITAN_RETURN_IF_ERROR(profiler_.EndStep(result.step));
     if (is_first()) TITAN_RETURN_IF_ERROR(LogStep(result, Since(before, trainer_->traffic()), data_seconds));
+    // Before the checkpoint: a run that continues from it does not validate this step again.
+    if (validator_ != nullptr && validator_->IsDue(result.step)) TITAN_RETURN_IF_ERROR(Validate());
     TITAN_RETURN_IF_ERROR(SaveIfDue(result.someone_wants_to_stop));
     if (result.someone_wants_to_stop) {
       const std::string cause =
@@ -208,7 +217,27 @@ absl::Status Run::Loop() {
                           ExitCode::kPreempted);
     }
   }
+  if (validator_ != nullptr && validated_step_ != trainer_->step()) TITAN_RETURN_IF_ERROR(Validate());
   return SaveIfDue(/*stopping=*/true);
+}
+
+absl::Status Run::Validate() {
+  const auto start = Clock::now();
+  validated_step_ = trainer_->step();
+  TITAN_ASSIGN_OR_RETURN(const ValidationLoss validation, validator_->Run(*trainer_));
+  if (!is_first()) return absl::OkStatus();
+  ValidationMetrics metrics;
+  metrics.step = validated_step_;
+  metrics.loss = validation.loss;
+  metrics.tokens = validation.tokens;
+  metrics.seconds = SecondsSince(start);
+  const double devices = world_ == nullptr ? 1 : static_cast<double>(world_->size());
+  metrics.tokens_per_second = static_cast<double>(metrics.tokens) / metrics.seconds / devices;
+  metrics.memory_bytes = PeakMemoryBytes(device_);
+  step_end_ = Clock::now();  // no step took this time
+  TITAN_RETURN_IF_ERROR(console_.LogValidation(metrics));
+  for (const std::unique_ptr<MetricsSink>& sink : sinks_) TITAN_RETURN_IF_ERROR(sink->LogValidation(metrics));
+  return absl::OkStatus();
 }
 
 absl::Status Run::LogStep(const StepResult& result, const Traffic& traffic, double data_seconds) {

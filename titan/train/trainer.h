@@ -94,6 +94,10 @@ class Trainer {
   // the sum over all ranks. Valid tokens are counted from batch.labels. A loss or a gradient that is not finite is an
   // error with ExitCode::kNonFinite that names step, rank and the first bad parameter; the parameters are as they were.
   absl::StatusOr<Gradients> ComputeGradients(const Batch& batch, bool wants_to_stop = false);
+  // Forward alone, each rank its part of the batch at once: the sum of the token cross-entropies over all ranks.
+  // Changes nothing that a step depends on. The sequences may be of another length than those of training;
+  // InvalidArgument for rows that cannot be dealt out evenly.
+  absl::StatusOr<double> LossSum(const Batch& batch);
   // Clips and applies the gradients of the last ComputeGradients, and counts the step.
   absl::Status Update(const Gradients& gradients);
 
@@ -101,6 +105,7 @@ class Trainer {
   // difference before and after it: State() sends, too.
   Traffic traffic() const;
 
+  const Mesh& mesh() const { return groups_->mesh(); }
   const Model& model() const { return *model_; }
   const Parameters& parameters() const { return *parameters_; }
 
@@ -117,9 +122,10 @@ class Trainer {
   explicit Trainer(std::unique_ptr<Settings> settings);
 
   absl::Status CreatePipeline(PipelinePlan plan);
-  void RehearsePipeline(const Batch& batch);
+  void RehearsePipeline(const Batch& batch, bool forward_only);
+  Batch LocalRows(const Batch& batch) const;
   std::vector<Microbatch> CutUp(const Batch& batch, int64_t microbatch_rows) const;
-  void Accumulate(const Batch& batch, int64_t begin, int64_t end, double gradient_scale, at::Tensor& loss_sum);
+  void Accumulate(const Batch& batch, double gradient_scale, at::Tensor& loss_sum);
   at::Tensor LocalSumOfSquares() const;
   absl::Status NonFiniteError(const Gradients& gradients) const;
   using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
@@ -134,7 +140,7 @@ class Trainer {
   std::unique_ptr<BlockParallelism> parallelism_;
   std::unique_ptr<Parameters> parameters_;
   std::unique_ptr<Pipeline> pipeline_;  // with a pp axis larger than 1
-  bool pipeline_rehearsed_ = false;
+  bool pipeline_rehearsed_ = false, forward_rehearsed_ = false;
   std::unique_ptr<AdamW> optimizer_;
   int64_t step_ = 0;
 };

@@ -152,6 +152,39 @@ TEST(TrainerTest, OffloadingChangesNothing) {
   }
 }
 
+TEST(TrainerTest, TheLossSumOfABatchIsThatOfAStep) {
+  for (const char* mode : {"none", "full"}) {
+    const auto trainer = Make(TinyExperiment({absl::StrCat("activation_checkpoint.mode=", mode)}), {.fp64 = true});
+    for (int64_t step = 0; step < 2; ++step) {
+      const auto sum = trainer->LossSum(MakeBatch(step));
+      const auto result = trainer->Step(MakeBatch(step));
+      ASSERT_TRUE(sum.ok() && result.ok()) << sum.status() << result.status();
+      EXPECT_NEAR(*sum / static_cast<double>(result->valid_tokens), result->loss, 1e-12);
+    }
+  }
+}
+
+// Of rows of another length and number, between steps and in the midst of one.
+TEST(TrainerTest, ALossSumChangesNothing) {
+  const auto experiment = TinyExperiment({"activation_checkpoint.mode=selective",
+                                          "activation_checkpoint.selective_ac_option=op", "determinism.mode=bitwise"});
+  const auto straight = Make(experiment), looking = Make(experiment);
+  Batch other = MakeBatch(5);
+  other.rows = 8;
+  other.seq_len = kSeqLen / 2;
+  for (int64_t step = 0; step < 3; ++step) {
+    ASSERT_TRUE(looking->LossSum(other).ok());
+    const auto expected = straight->Step(MakeBatch(step));
+    const auto gradients = looking->ComputeGradients(MakeBatch(step));
+    ASSERT_TRUE(expected.ok() && gradients.ok());
+    ASSERT_TRUE(looking->LossSum(other).ok());
+    ASSERT_TRUE(looking->Update(*gradients).ok());
+    EXPECT_EQ(gradients->loss, expected->loss);
+    EXPECT_EQ(gradients->grad_norm, expected->grad_norm);
+  }
+  ExpectSameState(*straight, *looking);
+}
+
 TEST(TrainerTest, ASkippedUpdateLeavesEverythingAsItWas) {
   const auto once = Make(TinyExperiment());
   const auto skipping = Make(TinyExperiment());
