@@ -81,6 +81,8 @@ TEST_P(ParityTest, AgreesWithOneProcess) {
   RecordProperty("result", result.dump());
   EXPECT_TRUE(Agrees(result)) << result;
   EXPECT_EQ(result["parameters_compared"], layout.tied ? 56 : 57);
+  // Muon keeps one for each of the 42 matrices of layers; AdamW two for each parameter.
+  EXPECT_EQ(result["averages"], layout.muon ? 42 + 2 * 15 : layout.tied ? 112 : 114);
 }
 
 INSTANTIATE_TEST_SUITE_P(Layouts, ParityTest, ::testing::ValuesIn(Layouts()),

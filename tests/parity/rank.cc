@@ -116,9 +116,10 @@ double RelativeError(const std::vector<double>& values, const std::vector<double
 
 nlohmann::json Compare(const Course& course, const Course& reference) {
   double parameter_error = 0;
-  int64_t compared = 0;
+  int64_t compared = 0, averages = 0;
   const std::map<std::string, at::Tensor> expected(reference.state.begin(), reference.state.end());
   for (const auto& [name, tensor] : course.state) {
+    averages += name.rfind("optimizer.", 0) == 0 && expected.at(name).sizes() == tensor.sizes();
     if (name.rfind("model.", 0) != 0) continue;
     parameter_error = std::max(parameter_error, (tensor - expected.at(name)).abs().max().item<double>());
     ++compared;
@@ -128,6 +129,7 @@ nlohmann::json Compare(const Course& course, const Course& reference) {
           {"validation_error", RelativeError(course.validation, reference.validation)},
           {"parameter_error", parameter_error},
           {"parameters_compared", compared},
+          {"averages", averages},
           {"first_loss", course.loss.front()},
           {"last_loss", course.loss.back()},
           {"parameter_bytes", course.parameter_bytes}};
@@ -202,6 +204,7 @@ class ParityRank {
       TITAN_ASSIGN_OR_RETURN(untied_, Train({.name = "one process", .overrides = {}}, nullptr));
       TITAN_ASSIGN_OR_RETURN(tied_,
                              Train({.name = "one process", .overrides = {"model.enable_weight_tying=true"}}, nullptr));
+      TITAN_ASSIGN_OR_RETURN(muon_, Train({.name = "one process", .overrides = MuonOverrides()}, nullptr));
     }
     for (const Layout& layout : layouts) TITAN_RETURN_IF_ERROR(RunLayout(layout));
     if (with_controls) {
@@ -222,7 +225,7 @@ class ParityRank {
                            ParallelGroups::Create(transport, mesh, label));
     TITAN_ASSIGN_OR_RETURN(Course course, Train(layout, groups.get(), counts_its_rows_only));
     if (transport_.rank() != 0) return course;
-    nlohmann::json& result = results_[label] = Compare(course, layout.tied ? tied_ : untied_);
+    nlohmann::json& result = results_[label] = Compare(course, layout.muon ? muon_ : layout.tied ? tied_ : untied_);
     result["seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     std::cerr << label << " " << result << std::endl;
     return course;
@@ -252,7 +255,7 @@ class ParityRank {
 
   Transport& transport_;
   const std::string result_;
-  Course untied_, tied_;
+  Course untied_, tied_, muon_;
   nlohmann::json results_;
 };
 

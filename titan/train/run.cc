@@ -179,11 +179,13 @@ absl::Status Run::OpenSinks() {
   if (experiment_.metrics().enable_tensorboard()) {
     TITAN_ASSIGN_OR_RETURN(
         sinks_.emplace_back(),
-        OpenTensorBoard(Path(experiment_.metrics().save_tb_folder()),
-                        {.log_freq = experiment_.metrics().log_freq(),
-                         .total_steps = total_steps,
-                         .resume_step = resume_step,
-                         .memory_capacity_bytes = FactsOf(experiment_.cluster().accelerator()).memory_bytes}));
+        OpenTensorBoard(
+            Path(experiment_.metrics().save_tb_folder()),
+            {.log_freq = experiment_.metrics().log_freq(),
+             .total_steps = total_steps,
+             .resume_step = resume_step,
+             .memory_capacity_bytes = FactsOf(experiment_.cluster().accelerator()).memory_bytes,
+             .optimizer = experiment_.optimizer().name() == config::Optimizer::NAME_MUON ? "Muon" : "AdamW"}));
   }
   sinks_.push_back(OpenReport(inputs_.directory.path));
   return absl::OkStatus();

@@ -224,7 +224,10 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const config::Experimen
     TITAN_ASSIGN_OR_RETURN(
         trainer->parameters_,
         Parameters::Create(spec, *trainer->groups_, parameters, options.initial_value ? options.initial_value : drawn));
-    trainer->optimizer_ = std::make_unique<AdamW>(experiment.optimizer(), trainer->parameters_->masters());
+    TITAN_ASSIGN_OR_RETURN(
+        trainer->optimizer_,
+        Optimizer::Create(experiment.optimizer(), spec, *trainer->parameters_, *trainer->groups_,
+                          {.device = options.device, .matrix_dtype = trainer->settings_->compute_dtype}));
     return absl::OkStatus();
   }));
   if (mesh.size(MeshAxis::kPp) > 1) TITAN_RETURN_IF_ERROR(trainer->CreatePipeline(std::move(plan)));
@@ -418,8 +421,7 @@ absl::Status Trainer::NonFiniteError(const Gradients& gradients) const {
 
 absl::Status Trainer::Update(const Gradients& gradients) {
   TITAN_RETURN_IF_ERROR(CatchTorchErrors(absl::StrCat("the optimizer's step ", step_ + 1), [&]() -> absl::Status {
-    optimizer_->Update(parameters_->gradients(), lr(), ClipCoefficient(gradients.grad_norm, settings_->max_norm),
-                       parameters_->copies());
+    optimizer_->Update(settings_->schedule.Factor(step_), ClipCoefficient(gradients.grad_norm, settings_->max_norm));
     parameters_->ClearGradients();
     parameters_->FinishUpdate();
     return absl::OkStatus();
@@ -429,9 +431,9 @@ absl::Status Trainer::Update(const Gradients& gradients) {
 }
 
 std::vector<std::pair<std::string, const std::vector<at::Tensor>*>> Trainer::StateUnits() const {
-  return {{"model.", &parameters_->masters()},
-          {"optimizer.exp_avg.", &optimizer_->exp_avg()},
-          {"optimizer.exp_avg_sq.", &optimizer_->exp_avg_sq()}};
+  std::vector<std::pair<std::string, const std::vector<at::Tensor>*>> units = optimizer_->StateUnits();
+  units.insert(units.begin(), {"model.", &parameters_->masters()});
+  return units;
 }
 
 std::vector<std::pair<std::string, at::Tensor>> Trainer::State() const {
@@ -440,6 +442,7 @@ std::vector<std::pair<std::string, at::Tensor>> Trainer::State() const {
   NamedTensors state;
   for (const auto& [prefix, units] : StateUnits()) {
     for (size_t i = 0; i < pieces.size(); ++i) {
+      if (!optimizer_->HasState(prefix, pieces[i].name)) continue;
       at::Tensor value = alone ? parameters_->View(pieces[i], *units) : parameters_->Gather(i, *units);
       if (value.defined()) state.emplace_back(absl::StrCat(prefix, pieces[i].name), std::move(value));
     }
@@ -480,8 +483,8 @@ void Trainer::CollectFromStages(NamedTensors& state) const {
       for (size_t i = 0; i < owned.size(); ++i) {
         if (!owned[i]) continue;
         for (const ParameterSpec& parameter : model_->spec().blocks[i].parameters) {
-          const at::TensorOptions like_a_master = parameters_->masters().front().options();
-          const at::Tensor value = at::empty(parameter.shape, like_a_master.device(settings_->device));
+          if (!optimizer_->HasState(prefix, parameter.name)) continue;
+          const at::Tensor value = at::empty(parameter.shape, units->front().options().device(settings_->device));
           pp.Exchange({}, {{.tensor = value, .peer = peer}}).Wait();
           all[absl::StrCat(prefix, parameter.name)] = value.cpu();
         }
@@ -492,6 +495,7 @@ void Trainer::CollectFromStages(NamedTensors& state) const {
   for (const auto& [prefix, units] : StateUnits()) {
     for (const BlockSpec& block : model_->spec().blocks) {
       for (const ParameterSpec& parameter : block.parameters) {
+        if (!optimizer_->HasState(prefix, parameter.name)) continue;
         const std::string name = absl::StrCat(prefix, parameter.name);
         state.emplace_back(name, all.at(name));
       }
@@ -504,6 +508,7 @@ absl::Status Trainer::Restore(int64_t step,
   return CatchTorchErrors("restoring a checkpoint", [&]() -> absl::Status {
     for (const auto& [prefix, units] : StateUnits()) {
       for (const Parameters::Piece& piece : parameters_->pieces()) {
+        if (!optimizer_->HasState(prefix, piece.name)) continue;
         const std::string name = absl::StrCat(prefix, piece.name);
         TITAN_ASSIGN_OR_RETURN(const at::Tensor value, load(name));
         if (value.sizes() != at::IntArrayRef(piece.shape)) {

@@ -24,8 +24,8 @@
 #include "absl/status/statusor.h"
 #include "titan/data/loader.h"
 #include "titan/model/model.h"
-#include "titan/optim/adamw.h"
 #include "titan/optim/lr_schedule.h"
+#include "titan/optim/optimizer.h"
 #include "titan/parallel/groups.h"
 #include "titan/parallel/parameters.h"
 #include "titan/parallel/pipeline.h"
@@ -109,9 +109,9 @@ class Trainer {
   const Model& model() const { return *model_; }
   const Parameters& parameters() const { return *parameters_; }
 
-  // All tensors that a checkpoint holds, by name: "model.<parameter>", "optimizer.exp_avg.<parameter>",
-  // "optimizer.exp_avg_sq.<parameter>". Alone: views of the live tensors. With others: every rank calls it; rank 0 gets
-  // copies on the CPU, the others nothing.
+  // All tensors that a checkpoint holds, by name: "model.<parameter>", "optimizer.exp_avg.<parameter>" and
+  // "optimizer.exp_avg_sq.<parameter>", or "optimizer.momentum.<parameter>" where the parameter has Muon. Alone: views
+  // of the live tensors. With others: every rank calls it; rank 0 gets copies on the CPU, the others nothing.
   std::vector<std::pair<std::string, at::Tensor>> State() const;
   // Continues after `step` with the tensors that `load` returns for State()'s names, of which each rank takes its part.
   absl::Status Restore(int64_t step, const std::function<absl::StatusOr<at::Tensor>(const std::string& name)>& load);
@@ -129,7 +129,7 @@ class Trainer {
   at::Tensor LocalSumOfSquares() const;
   absl::Status NonFiniteError(const Gradients& gradients) const;
   using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
-  // (prefix of the names, tensors like masters) of everything in State().
+  // (prefix of the names, tensors like masters) of everything in State(), but for what optimizer_ has no state of.
   std::vector<std::pair<std::string, const std::vector<at::Tensor>*>> StateUnits() const;
   void CollectFromStages(NamedTensors& state) const;
 
@@ -141,7 +141,7 @@ class Trainer {
   std::unique_ptr<Parameters> parameters_;
   std::unique_ptr<Pipeline> pipeline_;  // with a pp axis larger than 1
   bool pipeline_rehearsed_ = false, forward_rehearsed_ = false;
-  std::unique_ptr<AdamW> optimizer_;
+  std::unique_ptr<Optimizer> optimizer_;
   int64_t step_ = 0;
 };
 
