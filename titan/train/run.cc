@@ -20,6 +20,7 @@
 #include "titan/config/resolved_json.h"
 #include "titan/metrics/console.h"
 #include "titan/metrics/jsonl.h"
+#include "titan/metrics/prometheus.h"
 #include "titan/metrics/report.h"
 #include "titan/metrics/run_record.h"
 #include "titan/metrics/tensorboard.h"
@@ -186,6 +187,15 @@ absl::Status Run::OpenSinks() {
              .resume_step = resume_step,
              .memory_capacity_bytes = FactsOf(experiment_.cluster().accelerator()).memory_bytes,
              .optimizer = experiment_.optimizer().name() == config::Optimizer::NAME_MUON ? "Muon" : "AdamW"}));
+  }
+  if (experiment_.metrics().prometheus_port() != -1) {
+    TITAN_ASSIGN_OR_RETURN(std::unique_ptr<PrometheusSink> prometheus,
+                           OpenPrometheus({.address = experiment_.metrics().prometheus_address(),
+                                           .port = experiment_.metrics().prometheus_port(),
+                                           .run = inputs_.name,
+                                           .digest = inputs_.run_id}));
+    console_.Note(absl::StrCat("metrics for Prometheus at ", prometheus->url()));
+    sinks_.push_back(std::move(prometheus));
   }
   sinks_.push_back(OpenReport(inputs_.directory.path));
   return absl::OkStatus();
