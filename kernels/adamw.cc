@@ -44,15 +44,19 @@ cuda::AdamWFactors<double> FactorsOf(const AdamWArguments& a) {
           .eps = a.eps};
 }
 
-template <typename T>
-TITAN_INLINE void UpdatePiece(T* __restrict p, const T* __restrict g, T* __restrict m, T* __restrict v, int64_t size,
+// S is the type of the averages.
+template <typename T, typename S>
+TITAN_INLINE void UpdatePiece(T* __restrict p, const T* __restrict g, S* __restrict m, S* __restrict v, int64_t size,
                               const cuda::AdamWFactors<T>& f) {
 #pragma omp simd
   for (int64_t i = 0; i < size; ++i) {
     const T gradient = g[i] * f.gradient_scale;
-    m[i] += f.one_minus_beta1 * (gradient - m[i]);
-    v[i] = f.beta2 * v[i] + f.one_minus_beta2 * (gradient * gradient);
-    p[i] = f.decay * p[i] - f.step_size * m[i] / (std::sqrt(v[i]) * f.inverse_correction2 + f.eps);
+    T first = static_cast<T>(m[i]);
+    first += f.one_minus_beta1 * (gradient - first);
+    const T second = f.beta2 * static_cast<T>(v[i]) + f.one_minus_beta2 * (gradient * gradient);
+    p[i] = f.decay * p[i] - f.step_size * first / (std::sqrt(second) * f.inverse_correction2 + f.eps);
+    m[i] = static_cast<S>(first);
+    v[i] = static_cast<S>(second);
   }
 }
 
@@ -62,7 +66,7 @@ TITAN_INLINE void CopyPiece(const T* __restrict p, c10::BFloat16* __restrict cop
   for (int64_t i = 0; i < size; ++i) copy[i] = static_cast<c10::BFloat16>(static_cast<float>(p[i]));
 }
 
-template <typename T>
+template <typename T, typename S>
 void StepCpu(const AdamWTensors& tensors, const AdamWArguments& arguments) {
   const cuda::AdamWFactors<T> factors = FactorsOf(arguments).To<T>();
   const std::vector<Piece> pieces = Pieces(tensors.parameters);
@@ -72,9 +76,9 @@ void StepCpu(const AdamWTensors& tensors, const AdamWArguments& arguments) {
         const Piece& piece = pieces[i];
         T* const parameter = tensors.parameters[piece.tensor].template mutable_data_ptr<T>() + piece.begin;
         const int64_t size = piece.end - piece.begin;
-        UpdatePiece<T>(parameter, tensors.gradients[piece.tensor].template const_data_ptr<T>() + piece.begin,
-                       tensors.exp_avg[piece.tensor].template mutable_data_ptr<T>() + piece.begin,
-                       tensors.exp_avg_sq[piece.tensor].template mutable_data_ptr<T>() + piece.begin, size, factors);
+        UpdatePiece<T, S>(parameter, tensors.gradients[piece.tensor].template const_data_ptr<T>() + piece.begin,
+                          tensors.exp_avg[piece.tensor].template mutable_data_ptr<S>() + piece.begin,
+                          tensors.exp_avg_sq[piece.tensor].template mutable_data_ptr<S>() + piece.begin, size, factors);
         if (tensors.copies.empty()) continue;
         CopyPiece<T>(parameter, tensors.copies[piece.tensor].template mutable_data_ptr<c10::BFloat16>() + piece.begin,
                      size);
@@ -95,8 +99,9 @@ void StepCuda(const AdamWTensors& tensors, const AdamWArguments& arguments) {
                     .size = tensors.parameters[i].numel()});
   }
   if constexpr (cuda::kHasKernels) {
-    cuda::AdamWStep(cuda::ElementOf(tensors.parameters[0]), list.data(), static_cast<int64_t>(list.size()),
-                    FactorsOf(arguments), cuda::CurrentStream(tensors.parameters[0]));
+    cuda::AdamWStep(cuda::ElementOf(tensors.parameters[0]), cuda::ElementOf(tensors.exp_avg[0]), list.data(),
+                    static_cast<int64_t>(list.size()), FactorsOf(arguments),
+                    cuda::CurrentStream(tensors.parameters[0]));
   }
 }
 
@@ -116,9 +121,11 @@ void CheckTensors(const AdamWTensors& tensors) {
     }
   };
   TORCH_CHECK(dtype == at::kFloat || dtype == at::kDouble, "AdamWStep: parameters must be fp32 or fp64");
-  for (const at::TensorList& list : {tensors.parameters, tensors.gradients, tensors.exp_avg, tensors.exp_avg_sq}) {
-    check(list, dtype);
-  }
+  for (const at::TensorList& list : {tensors.parameters, tensors.gradients}) check(list, dtype);
+  const auto average = tensors.exp_avg[0].scalar_type();
+  TORCH_CHECK(average == dtype || (dtype == at::kFloat && average == at::kBFloat16),
+              "AdamWStep: averages must have the dtype of the parameters, or be bf16 with fp32 parameters");
+  for (const at::TensorList& list : {tensors.exp_avg, tensors.exp_avg_sq}) check(list, average);
   check(tensors.copies, at::kBFloat16);
 }
 
@@ -130,7 +137,9 @@ void AdamWStep(const AdamWTensors& tensors, const AdamWArguments& arguments) {
   const at::Tensor& first = tensors.parameters[0];
   cuda::CheckDevice(first, "AdamWStep");
   if (!first.is_cpu()) return StepCuda(tensors, arguments);
-  first.scalar_type() == at::kDouble ? StepCpu<double>(tensors, arguments) : StepCpu<float>(tensors, arguments);
+  if (tensors.exp_avg[0].scalar_type() == at::kBFloat16) return StepCpu<float, c10::BFloat16>(tensors, arguments);
+  first.scalar_type() == at::kDouble ? StepCpu<double, double>(tensors, arguments)
+                                     : StepCpu<float, float>(tensors, arguments);
 }
 
 }  // namespace titan

@@ -20,13 +20,13 @@ struct Table {
   int count;
 };
 
-// A chunk of one tensor.
-template <typename T>
+// A chunk of one tensor. S is the type of the averages.
+template <typename T, typename S>
 struct Chunk {
   T* parameter;
   const T* gradient;
-  T* exp_avg;
-  T* exp_avg_sq;
+  S* exp_avg;
+  S* exp_avg_sq;
   __nv_bfloat16* copy;
   int size;
 };
@@ -42,14 +42,14 @@ __device__ int TensorOfBlock(const Table& table) {
   return low;
 }
 
-template <typename T>
-__device__ Chunk<T> ChunkOfBlock(const Table& table) {
+template <typename T, typename S>
+__device__ Chunk<T, S> ChunkOfBlock(const Table& table) {
   const int index = TensorOfBlock(table);
   const AdamWTensor& tensor = table.tensors[index];
   const int64_t begin = static_cast<int64_t>(static_cast<int>(blockIdx.x) - table.first_block[index]) * kChunk;
   auto* const copy = static_cast<__nv_bfloat16*>(tensor.copy);
   return {static_cast<T*>(tensor.parameter) + begin, static_cast<const T*>(tensor.gradient) + begin,
-          static_cast<T*>(tensor.exp_avg) + begin,   static_cast<T*>(tensor.exp_avg_sq) + begin,
+          static_cast<S*>(tensor.exp_avg) + begin,   static_cast<S*>(tensor.exp_avg_sq) + begin,
           copy == nullptr ? nullptr : copy + begin,  static_cast<int>(min(int64_t{kChunk}, tensor.size - begin))};
 }
 
@@ -58,34 +58,39 @@ __device__ bool IsAlignedTo(const T* pointer) {
   return reinterpret_cast<uintptr_t>(pointer) % alignof(Vector<T, N>) == 0;
 }
 
-template <typename T, int N>
-__device__ bool TakesVectors(const Chunk<T>& c) {
-  return IsAlignedTo<T, N>(c.parameter) && IsAlignedTo<T, N>(c.gradient) && IsAlignedTo<T, N>(c.exp_avg) &&
-         IsAlignedTo<T, N>(c.exp_avg_sq) && IsAlignedTo<__nv_bfloat16, N>(c.copy);
+template <typename T, typename S, int N>
+__device__ bool TakesVectors(const Chunk<T, S>& c) {
+  return IsAlignedTo<T, N>(c.parameter) && IsAlignedTo<T, N>(c.gradient) && IsAlignedTo<S, N>(c.exp_avg) &&
+         IsAlignedTo<S, N>(c.exp_avg_sq) && IsAlignedTo<__nv_bfloat16, N>(c.copy);
 }
 
-template <typename T>
-__device__ void UpdateElement(T& p, T g, T& m, T& v, const AdamWFactors<T>& f) {
+template <typename T, typename S>
+__device__ void UpdateElement(T& p, T g, S& m, S& v, const AdamWFactors<T>& f) {
   const T gradient = g * f.gradient_scale;
-  m += f.one_minus_beta1 * (gradient - m);
-  v = f.beta2 * v + f.one_minus_beta2 * (gradient * gradient);
-  p = f.decay * p - f.step_size * m / (sqrt(v) * f.inverse_correction2 + f.eps);
+  T first = static_cast<T>(m);
+  first += f.one_minus_beta1 * (gradient - first);
+  const T second = f.beta2 * static_cast<T>(v) + f.one_minus_beta2 * (gradient * gradient);
+  p = f.decay * p - f.step_size * first / (sqrt(second) * f.inverse_correction2 + f.eps);
+  m = static_cast<S>(first);
+  v = static_cast<S>(second);
 }
 
 // Elements [begin, end) of the chunk, N at a time; N divides both.
-template <typename T, int N>
-__device__ void Update(const Chunk<T>& c, int begin, int end, const AdamWFactors<T>& f) {
+template <typename T, typename S, int N>
+__device__ void Update(const Chunk<T, S>& c, int begin, int end, const AdamWFactors<T>& f) {
   using V = Vector<T, N>;
+  using A = Vector<S, N>;
   for (int first = begin + threadIdx.x * N; first < end; first += kUnroll * kThreads * N) {
-    V p[kUnroll], g[kUnroll], m[kUnroll], v[kUnroll];
+    V p[kUnroll], g[kUnroll];
+    A m[kUnroll], v[kUnroll];
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) {
       const int at = first + u * kThreads * N;
       if (at >= end) break;
       p[u] = *reinterpret_cast<const V*>(c.parameter + at);
       g[u] = *reinterpret_cast<const V*>(c.gradient + at);
-      m[u] = *reinterpret_cast<const V*>(c.exp_avg + at);
-      v[u] = *reinterpret_cast<const V*>(c.exp_avg_sq + at);
+      m[u] = *reinterpret_cast<const A*>(c.exp_avg + at);
+      v[u] = *reinterpret_cast<const A*>(c.exp_avg_sq + at);
     }
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) {
@@ -99,23 +104,23 @@ __device__ void Update(const Chunk<T>& c, int begin, int end, const AdamWFactors
         copy.at[i] = static_cast<__nv_bfloat16>(static_cast<float>(p[u].at[i]));
       }
       *reinterpret_cast<V*>(c.parameter + at) = p[u];
-      *reinterpret_cast<V*>(c.exp_avg + at) = m[u];
-      *reinterpret_cast<V*>(c.exp_avg_sq + at) = v[u];
+      *reinterpret_cast<A*>(c.exp_avg + at) = m[u];
+      *reinterpret_cast<A*>(c.exp_avg_sq + at) = v[u];
       if (c.copy != nullptr) *reinterpret_cast<Vector<__nv_bfloat16, N>*>(c.copy + at) = copy;
     }
   }
 }
 
-template <typename T>
+template <typename T, typename S>
 __global__ void __launch_bounds__(kThreads) AdamWKernel(const __grid_constant__ Table table, AdamWFactors<T> factors) {
   constexpr int N = kVectorSize<T>;
-  const Chunk<T> chunk = ChunkOfBlock<T>(table);
-  const int in_vectors = TakesVectors<T, N>(chunk) ? chunk.size / N * N : 0;
-  Update<T, N>(chunk, 0, in_vectors, factors);
-  Update<T, 1>(chunk, in_vectors, chunk.size, factors);
+  const Chunk<T, S> chunk = ChunkOfBlock<T, S>(table);
+  const int in_vectors = TakesVectors<T, S, N>(chunk) ? chunk.size / N * N : 0;
+  Update<T, S, N>(chunk, 0, in_vectors, factors);
+  Update<T, S, 1>(chunk, in_vectors, chunk.size, factors);
 }
 
-template <typename T>
+template <typename T, typename S>
 void Step(const AdamWTensor* tensors, int64_t count, const AdamWFactors<double>& factors, cudaStream_t stream) {
   for (int64_t begin = 0; begin < count; begin += kMaxTensors) {
     Table table;
@@ -129,16 +134,19 @@ void Step(const AdamWTensor* tensors, int64_t count, const AdamWFactors<double>&
       blocks += NumBlocks(tensors[i].size, kChunk);
     }
     if (blocks == 0) continue;
-    AdamWKernel<T><<<blocks, kThreads, 0, stream>>>(table, factors.To<T>());
+    AdamWKernel<T, S><<<blocks, kThreads, 0, stream>>>(table, factors.To<T>());
     CheckLaunch("adamw");
   }
 }
 
 }  // namespace
 
-void AdamWStep(Element element, const AdamWTensor* tensors, int64_t count, const AdamWFactors<double>& factors,
-               Stream stream) {
-  (element == Element::kDouble ? Step<double> : Step<float>)(tensors, count, factors, stream);
+void AdamWStep(Element element, Element average, const AdamWTensor* tensors, int64_t count,
+               const AdamWFactors<double>& factors, Stream stream) {
+  const auto step = element == Element::kDouble     ? Step<double, double>
+                    : average == Element::kBFloat16 ? Step<float, __nv_bfloat16>
+                                                    : Step<float, float>;
+  step(tensors, count, factors, stream);
 }
 
 }  // namespace titan::cuda

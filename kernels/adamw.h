@@ -10,7 +10,8 @@
 //   m += (1 - beta1) (g - m)
 //   v  = beta2 v + (1 - beta2) g^2
 //   p -= lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
-// Elementwise, so the result does not depend on the number of threads.
+// Elementwise, so the result does not depend on the number of threads. The averages may be bf16 beside fp32 parameters:
+// they are rounded to nearest when they are stored, after the parameter was computed with what had not been rounded.
 
 #ifndef TITAN_KERNELS_ADAMW_H_
 #define TITAN_KERNELS_ADAMW_H_
@@ -21,13 +22,13 @@
 
 namespace titan {
 
-// Lists of equal length; tensor i of each has the same shape and, but for copies, dtype (fp32 or fp64, one for all
-// tensors), all contiguous on one device.
+// Lists of equal length; tensor i of each has the same shape and dtype (fp32 or fp64, one for all tensors), but for
+// copies and averages, all contiguous on one device.
 struct AdamWTensors {
   at::TensorList parameters;
-  at::TensorList gradients;  // only read
-  at::TensorList exp_avg;
-  at::TensorList exp_avg_sq;
+  at::TensorList gradients;   // only read
+  at::TensorList exp_avg;     // of the parameters' dtype, or bf16 with fp32 parameters; so are all
+  at::TensorList exp_avg_sq;  // of exp_avg's dtype
   // bf16, or an empty list: overwritten with the updated parameters, rounded, in the same pass. What is gathered for
   // the next step.
   at::TensorList copies = {};

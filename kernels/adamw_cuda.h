@@ -40,10 +40,11 @@ struct AdamWTensor {
   int64_t size;
 };
 
-// Updates `count` tensors of one element type, fp32 or fp64, in place; gradients are only read. One launch for a few
-// hundred tensors, whatever their sizes. Elementwise, hence repeatable.
-void AdamWStep(Element element, const AdamWTensor* tensors, int64_t count, const AdamWFactors<double>& factors,
-               Stream stream);
+// Updates `count` tensors of one element type, fp32 or fp64, in place; gradients are only read. The averages are of the
+// same type, or bf16 with fp32. One launch for a few hundred tensors, whatever their sizes. Elementwise, hence
+// repeatable.
+void AdamWStep(Element element, Element average, const AdamWTensor* tensors, int64_t count,
+               const AdamWFactors<double>& factors, Stream stream);
 
 }  // namespace titan::cuda
 

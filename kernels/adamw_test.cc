@@ -33,12 +33,14 @@ at::Tensor Values(int64_t size, double phase, at::ScalarType dtype) {
 const std::vector<int64_t> kSizes = {7, 100'003, 1, 0, 65'536};
 
 struct State {
-  explicit State(at::ScalarType dtype, at::Device device = at::kCPU, const std::vector<int64_t>& sizes = kSizes) {
+  explicit State(at::ScalarType dtype, at::Device device = at::kCPU, const std::vector<int64_t>& sizes = kSizes,
+                 bool rounds_averages = false) {
+    const at::ScalarType average = rounds_averages ? at::kBFloat16 : dtype;
     for (size_t i = 0; i < sizes.size(); ++i) {
       const at::Tensor parameter = Values(sizes[i], static_cast<double>(i), dtype).to(device);
       parameters.push_back(parameter);
-      exp_avg.push_back(at::zeros_like(parameter));
-      exp_avg_sq.push_back(at::zeros_like(parameter));
+      exp_avg.push_back(at::zeros_like(parameter, average));
+      exp_avg_sq.push_back(at::zeros_like(parameter, average));
       copies.push_back(at::empty_like(parameter, at::kBFloat16));
     }
   }
@@ -139,6 +141,31 @@ TEST(AdamWTest, CopiesAreTheRoundedParameters) {
   }
 }
 
+// The same step, but for what is stored of the averages: rounded, to the nearest.
+TEST(AdamWTest, AveragesInBfloat16AreTheRoundedOnes) {
+  for (const at::Device device : TestDevices()) {
+    SCOPED_TRACE(device.str());
+    State rounded(at::kFloat, device, kSizes, /*rounds_averages=*/true);
+    for (int64_t step = 1; step <= 4; ++step) {
+      State exact(at::kFloat, device);  // from the same rounded averages
+      exact.parameters.clear();
+      for (size_t i = 0; i < kSizes.size(); ++i) {
+        exact.parameters.push_back(rounded.parameters[i].clone());
+        exact.exp_avg[i].copy_(rounded.exp_avg[i]);
+        exact.exp_avg_sq[i].copy_(rounded.exp_avg_sq[i]);
+      }
+      rounded.Step(kArguments, step);
+      exact.Step(kArguments, step);
+      for (size_t i = 0; i < kSizes.size(); ++i) {
+        EXPECT_TRUE(at::equal(rounded.parameters[i], exact.parameters[i])) << "tensor " << i;
+        EXPECT_TRUE(at::equal(rounded.copies[i], exact.copies[i])) << "tensor " << i;
+        EXPECT_TRUE(at::equal(rounded.exp_avg[i], exact.exp_avg[i].to(at::kBFloat16))) << "tensor " << i;
+        EXPECT_TRUE(at::equal(rounded.exp_avg_sq[i], exact.exp_avg_sq[i].to(at::kBFloat16))) << "tensor " << i;
+      }
+    }
+  }
+}
+
 // More tensors than one launch takes, from every alignment.
 TEST(AdamWTest, ManySmallTensors) {
   std::vector<int64_t> sizes;
@@ -169,6 +196,10 @@ TEST(AdamWTest, RefusesTensorsThatDoNotMatch) {
   EXPECT_ANY_THROW(AdamWStep({state.parameters, gradients, state.exp_avg, state.exp_avg_sq}, kArguments));
   gradients.push_back(Values(2, 0, at::kFloat));
   EXPECT_ANY_THROW(AdamWStep({state.parameters, gradients, state.exp_avg, state.exp_avg_sq}, kArguments));
+  const State rounded(at::kFloat, at::kCPU, {7, 3, 1}, /*rounds_averages=*/true);
+  EXPECT_ANY_THROW(AdamWStep({state.parameters, state.parameters, state.exp_avg, rounded.exp_avg_sq}, kArguments));
+  const State wide(at::kDouble, at::kCPU, {7, 3, 1});
+  EXPECT_ANY_THROW(AdamWStep({wide.parameters, wide.parameters, rounded.exp_avg, rounded.exp_avg_sq}, kArguments));
   EXPECT_ANY_THROW(AdamWStep(
       {state.parameters, state.parameters, state.exp_avg, state.exp_avg_sq, /*copies, of fp32=*/state.exp_avg},
       kArguments));

@@ -133,7 +133,11 @@ void Lists(Element element, int64_t count, int64_t size) {
                        i % 2 == 0 ? m.Output(size * 2) : nullptr, size});
     norms.push_back({tensors.back().gradient, size});
   }
-  if (element != Element::kBFloat16) AdamWStep(element, tensors.data(), count, {.eps = 1e-8}, kStream);
+  if (element != Element::kBFloat16) AdamWStep(element, element, tensors.data(), count, {.eps = 1e-8}, kStream);
+  if (element == Element::kFloat) {
+    for (AdamWTensor& tensor : tensors) tensor.exp_avg = m.Input(size * 2), tensor.exp_avg_sq = m.Input(size * 2);
+    AdamWStep(element, Element::kBFloat16, tensors.data(), count, {.eps = 1e-8}, kStream);
+  }
   GlobalNorm(element, norms.data(), count, reinterpret_cast<double*>(m.Output(count * NumNormPartials(size) * 8)),
              reinterpret_cast<double*>(m.Output(8)), kStream);
 }

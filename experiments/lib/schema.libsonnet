@@ -222,6 +222,8 @@
     enable_wandb: false,
     save_for_all_ranks: false,
     disable_color_printing: false,
+    prometheus_port: -1,
+    prometheus_address: '127.0.0.1',
   },
   profiling: {
     enable_profiling: false,

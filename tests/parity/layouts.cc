@@ -32,6 +32,12 @@ Layout Tied(Layout layout) {
   return layout;
 }
 
+Layout WithMuon(Layout layout) {
+  layout.muon = true;
+  layout.overrides.insert(layout.overrides.end(), MuonOverrides().begin(), MuonOverrides().end());
+  return layout;
+}
+
 std::vector<std::string> Schedule(const std::string& name) {
   return {absl::StrCat("parallelism.pipeline_parallel_schedule=", name)};
 }
@@ -146,6 +152,17 @@ std::vector<Layout> MakeLayouts() {
       Make("pp2_fsdp2_cp2", {.pp = 2, .dp_shard = 2, .cp = 2}),
       Make("pp2_hsdp2x2", {.pp = 2, .dp_replicate = 2, .dp_shard = 2}),
       Make("pp2_tp2_offload", {.pp = 2, .tp = 2}, offload),
+      // Muon, which needs whole matrices.
+      WithMuon(Make("muon_accumulation", {}, {}, 4)),
+      WithMuon(Make("muon_fsdp2", {.dp_shard = 2})),
+      WithMuon(Make("muon_fsdp8", {.dp_shard = 8})),
+      WithMuon(Make("muon_fsdp2_offload", {.dp_shard = 2}, offload)),
+      WithMuon(Make("muon_hsdp2x2", {.dp_replicate = 2, .dp_shard = 2})),
+      WithMuon(Make("muon_tp2", {.tp = 2})),
+      WithMuon(Make("muon_cp2", {.cp = 2})),
+      WithMuon(Make("muon_pp2", {.pp = 2}, Schedule("1F1B"))),
+      WithMuon(Make("muon_fsdp2_tp2", {.dp_shard = 2, .tp = 2})),
+      WithMuon(Make("muon_pp2_fsdp2_tp2", {.pp = 2, .dp_shard = 2, .tp = 2})),
   };
 }
 
@@ -172,6 +189,13 @@ std::vector<Layout> MakeBenchmarkLayouts() {
 }
 
 }  // namespace
+
+const std::vector<std::string>& MuonOverrides() {
+  static const auto* const overrides = new std::vector<std::string>{
+      "optimizer.name=Muon", "optimizer.adjust_lr_fn=match_rms_adamw",
+      R"(optimizer.param_groups=[{"pattern": "^(tok_embeddings|output)[.]"}, {"pattern": "norm", "weight_decay": 0}])"};
+  return *overrides;
+}
 
 const std::vector<Layout>& BenchmarkLayouts() {
   static const auto* const layouts = new std::vector<Layout>(MakeBenchmarkLayouts());

@@ -14,9 +14,13 @@ struct Layout {
   int64_t world_size = 1;
   std::vector<std::string> overrides;  // of the experiment: "path=value"
   bool tied = false;
+  bool muon = false;
 };
 
-// Each mode alone, every pipeline schedule, gradient accumulation, recomputation, and mixes of up to four axes.
+// What makes an experiment one with Muon for the matrices of layers.
+const std::vector<std::string>& MuonOverrides();
+
+// Each mode alone, every pipeline schedule, gradient accumulation, recomputation, Muon, and mixes of up to four axes.
 const std::vector<Layout>& Layouts();
 
 // One process, and what 8 processes can be, for layout_benchmark.

@@ -46,8 +46,8 @@ constexpr const char* kExperiment = R"({
 })";
 
 // Rows of several documents of different lengths; some labels are ignored, not equally many in each row.
-Batch MakeBatch(int64_t step) {
-  Batch batch{.rows = kRows, .seq_len = kSeqLen, .tokens = {}, .labels = {}, .positions = {}};
+Batch MakeBatch(int64_t step, int64_t seq_len = kSeqLen) {
+  Batch batch{.rows = kRows, .seq_len = seq_len, .tokens = {}, .labels = {}, .positions = {}};
   uint64_t state = 1234567 + static_cast<uint64_t>(step);
   const auto next = [&](uint64_t limit) {
     state = state * 6364136223846793005u + 1442695040888963407u;
@@ -55,7 +55,7 @@ Batch MakeBatch(int64_t step) {
   };
   for (int64_t row = 0; row < kRows; ++row) {
     int64_t position = 0, length = 5 + next(30);
-    for (int64_t i = 0; i < kSeqLen; ++i) {
+    for (int64_t i = 0; i < seq_len; ++i) {
       if (position == length) position = 0, length = 5 + next(30);
       batch.tokens.push_back(next(kVocab));
       batch.labels.push_back(next(10 + static_cast<uint64_t>(row)) == 0 ? -100 : next(kVocab / 4));
@@ -69,8 +69,9 @@ using State = std::vector<std::pair<std::string, at::Tensor>>;
 
 struct Course {
   std::vector<double> loss, grad_norm;
-  State state;                  // on rank 0, after the last step
-  int64_t parameter_bytes = 0;  // of this rank's masters
+  std::vector<double> validation;  // sums of the cross-entropies of other rows, forward alone, after the last step
+  State state;                     // on rank 0, after the last step
+  int64_t parameter_bytes = 0;     // of this rank's masters
 };
 
 absl::StatusOr<config::Experiment> ExperimentOf(const Layout& layout) {
@@ -90,9 +91,16 @@ absl::StatusOr<Course> Train(const Layout& layout, const ParallelGroups* groups,
       if (groups->rank() == 0) std::fill(half, batch.labels.end(), -100);
       if (groups->rank() == 1) std::fill(batch.labels.begin(), half, -100);
     }
+    // Only where there are others: it must not make a difference.
+    if (groups != nullptr && step == kSteps / 2) {
+      TITAN_RETURN_IF_ERROR(trainer->LossSum(MakeBatch(kSteps, 2 * kSeqLen)).status());
+    }
     TITAN_ASSIGN_OR_RETURN(const StepResult result, trainer->Step(batch));
     course.loss.push_back(result.loss);
     course.grad_norm.push_back(result.grad_norm);
+  }
+  for (const int64_t seq_len : {kSeqLen, 2 * kSeqLen}) {
+    TITAN_ASSIGN_OR_RETURN(course.validation.emplace_back(), trainer->LossSum(MakeBatch(kSteps, seq_len)));
   }
   for (const at::Tensor& master : trainer->parameters().masters()) course.parameter_bytes += master.numel() * 4;
   for (auto& [name, tensor] : trainer->State()) course.state.emplace_back(name, tensor.clone());
@@ -109,17 +117,20 @@ double RelativeError(const std::vector<double>& values, const std::vector<double
 
 nlohmann::json Compare(const Course& course, const Course& reference) {
   double parameter_error = 0;
-  int64_t compared = 0;
+  int64_t compared = 0, averages = 0;
   const std::map<std::string, at::Tensor> expected(reference.state.begin(), reference.state.end());
   for (const auto& [name, tensor] : course.state) {
+    averages += name.rfind("optimizer.", 0) == 0 && expected.at(name).sizes() == tensor.sizes();
     if (name.rfind("model.", 0) != 0) continue;
     parameter_error = std::max(parameter_error, (tensor - expected.at(name)).abs().max().item<double>());
     ++compared;
   }
   return {{"loss_error", RelativeError(course.loss, reference.loss)},
           {"grad_norm_error", RelativeError(course.grad_norm, reference.grad_norm)},
+          {"validation_error", RelativeError(course.validation, reference.validation)},
           {"parameter_error", parameter_error},
           {"parameters_compared", compared},
+          {"averages", averages},
           {"first_loss", course.loss.front()},
           {"last_loss", course.loss.back()},
           {"parameter_bytes", course.parameter_bytes}};
@@ -194,6 +205,7 @@ class ParityRank {
       TITAN_ASSIGN_OR_RETURN(untied_, Train({.name = "one process", .overrides = {}}, nullptr));
       TITAN_ASSIGN_OR_RETURN(tied_,
                              Train({.name = "one process", .overrides = {"model.enable_weight_tying=true"}}, nullptr));
+      TITAN_ASSIGN_OR_RETURN(muon_, Train({.name = "one process", .overrides = MuonOverrides()}, nullptr));
     }
     for (const Layout& layout : layouts) TITAN_RETURN_IF_ERROR(RunLayout(layout));
     if (with_controls) {
@@ -214,7 +226,7 @@ class ParityRank {
                            ParallelGroups::Create(transport, mesh, label));
     TITAN_ASSIGN_OR_RETURN(Course course, Train(layout, groups.get(), counts_its_rows_only));
     if (transport_.rank() != 0) return course;
-    nlohmann::json& result = results_[label] = Compare(course, layout.tied ? tied_ : untied_);
+    nlohmann::json& result = results_[label] = Compare(course, layout.muon ? muon_ : layout.tied ? tied_ : untied_);
     result["seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     std::cerr << label << " " << result << std::endl;
     return course;
@@ -244,7 +256,7 @@ class ParityRank {
 
   Transport& transport_;
   const std::string result_;
-  Course untied_, tied_;
+  Course untied_, tied_, muon_;
   nlohmann::json results_;
 };
 

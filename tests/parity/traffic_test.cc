@@ -86,6 +86,7 @@ TEST(TrafficTest, EqualsTheFormulas) {
                      [](Transport& transport) {
                        KeepFreedMemory();
                        for (const Layout& layout : Layouts()) {
+                         if (layout.muon) continue;  // who owns which matrix is no formula
                          if (transport.rank() < layout.world_size) CompareSteps(transport, layout, "float32");
                        }
                      }),

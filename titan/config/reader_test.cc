@@ -90,9 +90,9 @@ TEST(ReadExperiment, RefusesDuplicates) {
 TEST(ReadExperiment, AcceptsUnsupportedFieldsAtTheirDefaultOnly) {
   EXPECT_THAT(Errors(Json(R"("training": {"dtype": "float32", "enable_cpu_offload": false})")), ElementsAre());
   EXPECT_THAT(Errors(Json(R"("training": {"dtype": "bfloat16"})")), ElementsAre(HasSubstr("not supported yet")));
-  EXPECT_THAT(Errors(Json(R"("optimizer": {"param_groups": []})")), ElementsAre());
-  EXPECT_THAT(Errors(Json(R"("optimizer": {"param_groups": [{"pattern": "norm"}]})")),
-              ElementsAre(HasSubstr("optimizer.param_groups: [...] is not supported yet")));
+  EXPECT_THAT(Errors(Json(R"("quantize": {"linear": {"mx": {"filter_fqns": []}}})")), ElementsAre());
+  EXPECT_THAT(Errors(Json(R"("quantize": {"linear": {"mx": {"filter_fqns": ["wq"]}}})")),
+              ElementsAre(HasSubstr("quantize.linear.mx.filter_fqns: [...] is not supported yet")));
 }
 
 TEST(ReadExperiment, SaysWhereAFieldIsWritten) {

@@ -15,6 +15,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "titan/config/experiment.pb.h"
+#include "titan/config/optimizer_rules.h"
+#include "titan/config/validation_rules.h"
 
 namespace titan {
 namespace {
@@ -84,42 +86,54 @@ void MoeRouting(const Experiment& experiment, ConfigErrors& errors) {
 
 constexpr char kSynthetic[] = "synthetic";
 
-std::string SourcePath(int index, std::string_view field) { return absl::StrCat("data.sources.", index, ".", field); }
+// The lists of sources that are read, by the path of the list.
+std::vector<std::pair<std::string, const google::protobuf::RepeatedPtrField<config::Source>*>> SourceLists(
+    const Experiment& experiment) {
+  std::vector<std::pair<std::string, const google::protobuf::RepeatedPtrField<config::Source>*>> lists = {
+      {"data.sources", &experiment.data().sources()}};
+  if (experiment.validation().enable()) lists.emplace_back("validation.sources", &experiment.validation().sources());
+  return lists;
+}
 
 void CorpusNames(const Experiment& experiment, ConfigErrors& errors) {
-  std::set<std::string> seen;
-  for (int i = 0; i < experiment.data().sources_size(); ++i) {
-    const std::string& name = experiment.data().sources(i).corpus();
-    if (!seen.insert(name).second) {
-      errors.Add(SourcePath(i, "corpus"), absl::StrCat("\"", name, "\" is a source already; name each corpus once"));
-    }
-    const bool plain = std::all_of(name.begin(), name.end(), [](char c) {
-      return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '-' || c == '.';
-    });
-    if (!plain || absl::StartsWith(name, ".")) {
-      errors.Add(SourcePath(i, "corpus"), absl::StrCat("\"", name,
-                                                       "\" is not a name of letters, digits, '_', '-' and '.'; "
-                                                       "the build target's `corpora` binds names to files"));
+  for (const auto& [path, sources] : SourceLists(experiment)) {
+    std::set<std::string> seen;
+    for (int i = 0; i < sources->size(); ++i) {
+      const std::string& name = (*sources)[i].corpus();
+      const std::string field = absl::StrCat(path, ".", i, ".corpus");
+      if (!seen.insert(name).second) {
+        errors.Add(field, absl::StrCat("\"", name, "\" is a source already; name each corpus once"));
+      }
+      const bool plain = std::all_of(name.begin(), name.end(), [](char c) {
+        return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '-' || c == '.';
+      });
+      if (!plain || absl::StartsWith(name, ".")) {
+        errors.Add(field, absl::StrCat("\"", name,
+                                       "\" is not a name of letters, digits, '_', '-' and '.'; "
+                                       "the build target's `corpora` binds names to files"));
+      }
     }
   }
 }
 
 void SyntheticIsAlone(const Experiment& experiment, ConfigErrors& errors) {
-  const auto& sources = experiment.data().sources();
-  if (sources.size() < 2) return;
-  for (int i = 0; i < sources.size(); ++i) {
-    if (sources[i].corpus() != kSynthetic) continue;
-    errors.Add(SourcePath(i, "corpus"), "\"synthetic\" must be the only source; random tokens do not mix with text");
+  for (const auto& [path, sources] : SourceLists(experiment)) {
+    for (int i = 0; i < sources->size() && sources->size() > 1; ++i) {
+      if ((*sources)[i].corpus() != kSynthetic) continue;
+      errors.Add(absl::StrCat(path, ".", i, ".corpus"),
+                 "\"synthetic\" must be the only source; random tokens do not mix with text");
+    }
   }
 }
 
 void TextFieldOfJsonl(const Experiment& experiment, ConfigErrors& errors) {
-  for (int i = 0; i < experiment.data().sources_size(); ++i) {
-    const config::Source& source = experiment.data().sources(i);
-    if (source.format() == config::Source::FORMAT_JSONL || source.text_field() == "text") continue;
-    errors.Add(SourcePath(i, "text_field"), absl::StrCat("\"", source.text_field(),
-                                                         "\" has no effect; only format "
-                                                         "\"jsonl\" has fields"));
+  for (const auto& [path, sources] : SourceLists(experiment)) {
+    for (int i = 0; i < sources->size(); ++i) {
+      const config::Source& source = (*sources)[i];
+      if (source.format() == config::Source::FORMAT_JSONL || source.text_field() == "text") continue;
+      errors.Add(absl::StrCat(path, ".", i, ".text_field"),
+                 absl::StrCat("\"", source.text_field(), "\" has no effect; only format \"jsonl\" has fields"));
+    }
   }
 }
 
@@ -454,13 +468,6 @@ void CheckpointSwitches(const Experiment& experiment, ConfigErrors& errors) {
   }
 }
 
-void ValidationHasSources(const Experiment& experiment, ConfigErrors& errors) {
-  const config::Validation& validation = experiment.validation();
-  if (validation.enable() && validation.sources().empty()) {
-    errors.Add("validation.sources", "missing; validation.enable needs at least one source");
-  }
-}
-
 }  // namespace
 
 const std::vector<Rule>& CrossFieldRules() {
@@ -476,9 +483,9 @@ const std::vector<Rule>& CrossFieldRules() {
        &RopeFrequencyFactors},
       {"seq_len_within_context", "training.seq_len model.max_seq_len", &SeqLenWithinContext},
       {"moe_routing", "model.moe model.n_layers", &MoeRouting},
-      {"corpus_names", "data.sources", &CorpusNames},
-      {"synthetic_is_alone", "data.sources", &SyntheticIsAlone},
-      {"text_field_of_jsonl", "data.sources", &TextFieldOfJsonl},
+      {"corpus_names", "data.sources validation.enable validation.sources", &CorpusNames},
+      {"synthetic_is_alone", "data.sources validation.enable validation.sources", &SyntheticIsAlone},
+      {"text_field_of_jsonl", "data.sources validation.enable validation.sources", &TextFieldOfJsonl},
       {"degrees_fill_the_cluster", world, &DegreesFillTheCluster},
       {"tensor_parallel_divides",
        "parallelism.tensor_parallel_degree model.n_heads model.n_kv_heads model.ffn_hidden_dim",
@@ -530,7 +537,16 @@ const std::vector<Rule>& CrossFieldRules() {
        "checkpoint.enable_first_step_checkpoint checkpoint.last_save_in_hf checkpoint.last_save_model_only "
        "checkpoint.export_dtype",
        &CheckpointSwitches},
-      {"validation_has_sources", "validation.enable validation.sources", &ValidationHasSources},
+      {"validation_has_sources", "validation.enable validation.sources validation.steps", &ValidationHasSources},
+      {"validation_shapes",
+       "validation.enable validation.seq_len validation.local_batch_size model.max_seq_len "
+       "parallelism.context_parallel_degree parallelism.tensor_parallel_degree parallelism.enable_sequence_parallel "
+       "parallelism.pipeline_parallel_degree parallelism.pipeline_parallel_microbatch_size quantize.linear.float8",
+       &ValidationShapes},
+      {"state_in_bfloat16",
+       "optimizer.state_in_bfloat16 optimizer.beta1 optimizer.beta2 optimizer.momentum optimizer.param_groups",
+       &StateInBfloat16},
+      {"muon_groups", "optimizer.param_groups", &MuonGroups},
   };
   return rules;
 }

@@ -40,6 +40,13 @@ config::Moe& WithExperts(Experiment& experiment) {
   return moe;
 }
 
+config::Validation& ValidateOn(Experiment& experiment, const std::string& corpus) {
+  config::Validation& validation = *experiment.mutable_validation();
+  validation.set_enable(true);
+  validation.add_sources()->set_corpus(corpus);
+  return validation;
+}
+
 struct Case {
   std::string rule;
   std::string path;     // of the error
@@ -215,6 +222,46 @@ const std::vector<Case>& Cases() {
        [](Experiment& e) { e.mutable_checkpoint()->set_last_save_model_only(true); }},
       {"validation_has_sources", "validation.sources", "at least one source",
        [](Experiment& e) { e.mutable_validation()->set_enable(true); }},
+      {"validation_has_sources", "validation.steps", "never ends",
+       [](Experiment& e) { ValidateOn(e, "synthetic").set_steps(-1); }},
+      {"corpus_names", "validation.sources.1.corpus", "source already",
+       [](Experiment& e) { ValidateOn(e, "held_out").add_sources()->set_corpus("held_out"); }},
+      {"validation_shapes", "validation.seq_len", "above model.max_seq_len",
+       [](Experiment& e) { ValidateOn(e, "held_out").set_seq_len(262144); }},
+      {"validation_shapes", "validation.seq_len", "2044 is not divisible by 8 = tp 2 x 2 x cp 2",
+       [](Experiment& e) {
+         ValidateOn(e, "held_out").set_seq_len(2044);
+         e.mutable_parallelism()->set_context_parallel_degree(2);
+         e.mutable_parallelism()->set_tensor_parallel_degree(2);
+       }},
+      {"validation_shapes", "validation.local_batch_size", "pipeline_parallel_microbatch_size = 4",
+       [](Experiment& e) {
+         ValidateOn(e, "held_out").set_local_batch_size(6);
+         e.mutable_parallelism()->set_pipeline_parallel_degree(2);
+         e.mutable_parallelism()->set_pipeline_parallel_microbatch_size(4);
+       }},
+      {"validation_shapes", "validation.seq_len", "multiple of 16",
+       [](Experiment& e) {
+         ValidateOn(e, "held_out").set_seq_len(9);
+         e.mutable_quantize()->mutable_linear()->mutable_float8()->set_recipe_name(
+             config::Quantize::Float8::RECIPE_NAME_TENSORWISE);
+       }},
+      {"state_in_bfloat16", "optimizer.beta2", "0.999 is above 0.99",
+       [](Experiment& e) {
+         e.mutable_optimizer()->set_state_in_bfloat16(true);
+         e.mutable_optimizer()->set_beta2(0.999);
+       }},
+      {"state_in_bfloat16", "optimizer.param_groups.0.beta1", "stands still",
+       [](Experiment& e) {
+         e.mutable_optimizer()->set_state_in_bfloat16(true);
+         e.mutable_optimizer()->add_param_groups()->set_beta1(0.995);
+       }},
+      {"muon_groups", "optimizer.param_groups.0.eps", "no effect on Muon",
+       [](Experiment& e) {
+         config::ParamGroup& group = *e.mutable_optimizer()->add_param_groups();
+         group.set_name(config::Optimizer::NAME_MUON);
+         group.set_eps(1e-7);
+       }},
   };
   return cases;
 }

@@ -19,8 +19,9 @@ TEST(UnknownFieldHint, LooksInOtherGroupsAndElseListsThisOne) {
 }
 
 TEST(ValueNames, AreWhatAConfigurationCanWrite) {
-  EXPECT_THAT(ValueNames(*config::Optimizer::Name_descriptor(), false), ElementsAre("AdamW"));
-  EXPECT_THAT(ValueNames(*config::Optimizer::Name_descriptor(), true), ElementsAre("AdamW", "Muon"));
+  const auto& modes = *config::ActivationCheckpoint::Mode_descriptor();
+  EXPECT_THAT(ValueNames(modes, false), ElementsAre("none", "full", "selective"));
+  EXPECT_THAT(ValueNames(modes, true), ElementsAre("none", "full", "selective", "memory_budget"));
 }
 
 // Every field must have what the reader relies on.

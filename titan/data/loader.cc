@@ -1,5 +1,6 @@
 #include "titan/data/loader.h"
 
+#include <algorithm>
 #include <deque>
 #include <new>
 #include <thread>
@@ -37,6 +38,7 @@ class PrefetchingLoader : public Loader {
                     int64_t rows, int64_t seq_len, int64_t num_prefetch_batches)
       : documents_(std::move(documents)),
         packer_(documents_.get(), options),
+        pads_(options.pads),
         identity_(std::move(identity)),
         rows_(rows),
         seq_len_(seq_len),
@@ -135,9 +137,15 @@ class PrefetchingLoader : public Loader {
       return absl::MakeSpan(values).subspan(r * seq_len_, seq_len_);
     };
     for (int64_t r = 0; r < rows_; ++r) {
-      TITAN_RETURN_IF_ERROR(packer_.NextRow(row(batch.tokens, r), row(batch.labels, r), row(batch.positions, r)));
+      const absl::Status status = packer_.NextRow(row(batch.tokens, r), row(batch.labels, r), row(batch.positions, r));
+      if (absl::IsOutOfRange(status) && pads_ && r > 0) {
+        Pad(0, row(batch.tokens, r), row(batch.labels, r), row(batch.positions, r));
+      } else if (!status.ok()) {
+        return status;
+      }
     }
     batch.valid_tokens = rows_ * seq_len_;  // every packed token has a label
+    if (pads_) batch.valid_tokens -= std::count(batch.labels.begin(), batch.labels.end(), -100);
     return batch;
   }
 
@@ -168,6 +176,7 @@ class PrefetchingLoader : public Loader {
 
   const std::unique_ptr<DocumentSource> documents_;
   Packer packer_;
+  const bool pads_;
   const StreamIdentity identity_;
   const int64_t rows_;
   const int64_t seq_len_;
@@ -253,7 +262,8 @@ Batch Batch::Slice(int64_t begin, int64_t end) const {
   return result;
 }
 
-absl::StatusOr<std::unique_ptr<Loader>> Loader::Create(const config::Experiment& experiment, const DataFiles& files) {
+absl::StatusOr<std::unique_ptr<Loader>> Loader::Create(const config::Experiment& experiment, const DataFiles& files,
+                                                       bool pads) {
   const config::Data& data = experiment.data();
   const config::Training& training = experiment.training();
   const int64_t vocab_size = experiment.model().vocab_size();
@@ -273,7 +283,7 @@ absl::StatusOr<std::unique_ptr<Loader>> Loader::Create(const config::Experiment&
   }
   identity.files = SourcesDigest(data, *documents);
   const int64_t rows = training.global_batch_size() > 0 ? training.global_batch_size() : training.local_batch_size();
-  const PackerOptions options = {vocab_size, data.shuffle(), data.seed(), data.repeat()};
+  const PackerOptions options = {vocab_size, data.shuffle(), data.seed(), data.repeat(), pads};
   return std::make_unique<PrefetchingLoader>(std::move(documents), options, std::move(identity), rows,
                                              training.seq_len(), data.num_prefetch_batches());
 }

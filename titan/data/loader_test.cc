@@ -153,6 +153,47 @@ TEST(Loader, EndsWithTheCorpusUnlessItRepeats) {
   EXPECT_EQ(loader->Next().status().code(), absl::StatusCode::kOutOfRange);
 }
 
+// Every token of the corpus, once, whatever the number of rows: what does not fill the last batch is padded.
+TEST(Loader, PadsTheLastBatchWhereAsked) {
+  Input setup = JsonlInput("data { shuffle: false repeat: false }");
+  const auto read = [&](int64_t rows, int64_t seq_len, std::vector<int64_t>* labels) {
+    setup.experiment.mutable_training()->set_global_batch_size(rows);
+    setup.experiment.mutable_training()->set_seq_len(seq_len);
+    const auto loader = Loader::Create(setup.experiment, setup.files, /*pads=*/true);
+    EXPECT_TRUE(loader.ok()) << loader.status();
+    int64_t padding = 0;
+    absl::StatusOr<Batch> batch = (*loader)->Next();
+    for (; batch.ok(); batch = (*loader)->Next()) {
+      EXPECT_EQ(static_cast<int64_t>(batch->tokens.size()), rows * seq_len);
+      int64_t valid = 0;
+      for (size_t i = 0; i < batch->labels.size(); ++i) {
+        const bool is_padding = batch->labels[i] == -100;
+        EXPECT_TRUE(is_padding || padding == 0) << "a label after padding";
+        if (is_padding) {
+          ++padding;
+          EXPECT_EQ(batch->tokens[i], 0);
+          EXPECT_LT(batch->positions[i], seq_len);
+        } else {
+          ++valid;
+          labels->push_back(batch->labels[i]);
+        }
+      }
+      EXPECT_EQ(batch->valid_tokens, valid);
+      EXPECT_GT(valid, 0);
+    }
+    EXPECT_EQ(batch.status().code(), absl::StatusCode::kOutOfRange);
+    return padding;
+  };
+  std::vector<int64_t> one_by_one, labels;
+  EXPECT_EQ(read(1, 1, &one_by_one), 0);
+  EXPECT_GT(one_by_one.size(), 300u);
+  EXPECT_GT(read(7, 13, &labels), 0);
+  EXPECT_EQ(labels, one_by_one);
+  labels.clear();
+  EXPECT_GT(read(1000, 16, &labels), 0) << "all in one batch";
+  EXPECT_EQ(labels, one_by_one);
+}
+
 TEST(Loader, RefusesTheStateOfOtherData) {
   const Input setup = JsonlInput();
   const std::string state = MakeLoader(setup)->State();

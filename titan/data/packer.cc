@@ -8,6 +8,14 @@
 
 namespace titan {
 
+void Pad(int64_t begin, absl::Span<int64_t> tokens, absl::Span<int64_t> labels, absl::Span<int64_t> positions) {
+  for (size_t i = begin; i < tokens.size(); ++i) {
+    tokens[i] = 0;
+    labels[i] = -100;
+    positions[i] = static_cast<int64_t>(i) - begin;
+  }
+}
+
 Packer::Packer(const DocumentSource* documents, const PackerOptions& options)
     : documents_(documents), options_(options) {
   Seek({});
@@ -63,7 +71,12 @@ absl::Status Packer::FindDocument() {
 absl::Status Packer::NextRow(absl::Span<int64_t> tokens, absl::Span<int64_t> labels, absl::Span<int64_t> positions) {
   const int64_t length = tokens.size();
   for (int64_t filled = 0; filled < length;) {
-    TITAN_RETURN_IF_ERROR(FindDocument());
+    const absl::Status found = FindDocument();
+    if (absl::IsOutOfRange(found) && options_.pads && filled > 0) {
+      Pad(filled, tokens, labels, positions);
+      return absl::OkStatus();
+    }
+    TITAN_RETURN_IF_ERROR(found);
     const int64_t count = std::min(length - filled, document_->size() - 1 - position_.offset);
     TITAN_RETURN_IF_ERROR(CheckIds(position_.offset, position_.offset + count + 1));
     for (int64_t i = 0; i < count; ++i) {

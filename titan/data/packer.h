@@ -3,6 +3,9 @@
 // A document of n ids gives n - 1 pairs: each id but the last with the next one as its label, so that no label belongs
 // to another document. Positions start at 0 where a document or a row starts. The stream of pairs is endless if it
 // repeats; it does not depend on how it is cut into rows and batches.
+//
+// What does not fill a row at the end of a stream that ends is dropped, or, with `pads`, filled up: token 0, label
+// -100, positions as of a document of its own.
 
 #ifndef TITAN_DATA_PACKER_H_
 #define TITAN_DATA_PACKER_H_
@@ -29,15 +32,19 @@ struct PackerOptions {
   bool shuffle = true;     // a new order of documents in each epoch, by (seed, epoch)
   uint64_t seed = 0;
   bool repeat = true;
+  bool pads = false;  // the last row, if !repeat
 };
+
+// Makes [begin, end of the spans) padding.
+void Pad(int64_t begin, absl::Span<int64_t> tokens, absl::Span<int64_t> labels, absl::Span<int64_t> positions);
 
 class Packer {
  public:
   // `documents` must outlive the packer and hold at least one.
   Packer(const DocumentSource* documents, const PackerOptions& options);
 
-  // The next row; the spans have equal length. OutOfRange if the last epoch ends before the row is full: what is left
-  // is dropped. Errors of documents say where.
+  // The next row; the spans have equal length. OutOfRange if the last epoch ends before the row is full, with `pads`
+  // before it has begun. Errors of documents say where.
   absl::Status NextRow(absl::Span<int64_t> tokens, absl::Span<int64_t> labels, absl::Span<int64_t> positions);
 
   // Where the next row starts.

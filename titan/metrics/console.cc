@@ -98,6 +98,16 @@ absl::Status Console::Log(const StepMetrics& metrics) {
   return absl::OkStatus();
 }
 
+absl::Status Console::LogValidation(const ValidationMetrics& metrics) {
+  const int step_width = std::max(2, static_cast<int>(absl::StrCat(options_.total_steps).size()));
+  const int64_t rate = std::isfinite(metrics.tokens_per_second) ? std::llround(metrics.tokens_per_second) : 0;
+  out_ << Paint(kYellow, absl::StrFormat("validate step: %*d", step_width, metrics.step)) << "  "
+       << Paint(kGreen, absl::StrFormat("loss: %8.5f", metrics.loss)) << "  "
+       << Paint(kTurquoise, absl::StrCat("memory: ", Memory(metrics.memory_bytes, options_.memory_capacity_bytes)))
+       << "  " << Paint(kBlue, absl::StrCat("tps: ", FormatCount(rate))) << std::endl;
+  return absl::OkStatus();
+}
+
 absl::Status Console::Flush() {
   out_.flush();
   return absl::OkStatus();

@@ -6,6 +6,8 @@
 //   console.Log(metrics);
 //   // step:  10  loss:  6.91234  grad_norm:  1.2345  lr: 8.00e-04  memory:  0.61GiB  tps: 5,302  tflops: 0.38
 //   //   mfu: N/A  left: 3m52s                                                     (one line)
+//   console.LogValidation(validation);
+//   // validate step:  10  loss:  6.95123  memory:  0.61GiB  tps: 15,210
 
 #ifndef TITAN_METRICS_CONSOLE_H_
 #define TITAN_METRICS_CONSOLE_H_
@@ -44,6 +46,8 @@ class Console : public MetricsSink {
   void Note(std::string_view text);
   // A line at step 1, every log_freq-th step and the last one.
   absl::Status Log(const StepMetrics& metrics) override;
+  // A line for each.
+  absl::Status LogValidation(const ValidationMetrics& metrics) override;
   absl::Status Flush() override;
   // How it ended: steps, tokens, time, first and last loss of this session, then "label  value" lines (where the files
   // are). `ending` is "done", or why the run stopped.

@@ -40,6 +40,20 @@ TEST(ConsoleTest, PlainLine) {
             "mfu: N/A  left: 3m20s\n");
 }
 
+TEST(ConsoleTest, EveryValidationHasALine) {
+  std::ostringstream out;
+  Console console(out, {.log_freq = 10, .total_steps = 101});
+  ASSERT_TRUE(console
+                  .LogValidation({.step = 7,
+                                  .loss = 6.5,
+                                  .tokens = 16384,
+                                  .seconds = 0.5,
+                                  .tokens_per_second = 32768,
+                                  .memory_bytes = int64_t{3} << 29})
+                  .ok());
+  EXPECT_EQ(out.str(), "validate step:   7  loss:  6.50000  memory:  1.50GiB  tps: 32,768\n");
+}
+
 TEST(ConsoleTest, ShareOfMemoryAndPeakWhenKnown) {
   StepMetrics metrics = Step(1);
   metrics.mfu = 0.4321;

@@ -1,5 +1,5 @@
-// metrics.jsonl: one JSON object a step, in the order of steps; see README.md for the keys. A value that is not finite
-// is null, since JSON knows no NaN.
+// metrics.jsonl: one JSON object a step, in the order of steps, and one for each validation, after that of its step;
+// see README.md for the keys. A value that is not finite is null, since JSON knows no NaN.
 //
 //   TITAN_ASSIGN_OR_RETURN(std::unique_ptr<MetricsSink> sink, OpenJsonl(out + "/metrics.jsonl", resume_step));
 
@@ -20,9 +20,14 @@ namespace titan {
 // returns, and durable after Flush.
 absl::StatusOr<std::unique_ptr<MetricsSink>> OpenJsonl(const std::string& path, int64_t resume_step);
 
-// All steps of a file. A last line without an end is left out (a run is writing it); another malformed line is DataLoss
+struct LoggedMetrics {
+  std::vector<StepMetrics> steps;
+  std::vector<ValidationMetrics> validations;
+};
+
+// All lines of a file. A last line without an end is left out (a run is writing it); another malformed line is DataLoss
 // with its number.
-absl::StatusOr<std::vector<StepMetrics>> ReadJsonl(const std::string& path);
+absl::StatusOr<LoggedMetrics> ReadJsonl(const std::string& path);
 
 }  // namespace titan
 

@@ -42,7 +42,7 @@ void LogSteps(const std::string& path, int64_t resume_step, int64_t last) {
 
 std::vector<int64_t> StepsOf(const std::string& path) {
   std::vector<int64_t> steps;
-  const std::vector<StepMetrics> read = ReadJsonl(path).value();
+  const std::vector<StepMetrics> read = ReadJsonl(path).value().steps;
   for (const StepMetrics& metrics : read) steps.push_back(metrics.step);
   return steps;
 }
@@ -83,13 +83,57 @@ TEST(JsonlTest, OneObjectALine) {
 TEST(JsonlTest, ReadsBackTheSameValues) {
   const std::string path = TestPath("same_values");
   LogSteps(path, 0, 3);
-  const std::vector<StepMetrics> steps = ReadJsonl(path).value();
+  const std::vector<StepMetrics> steps = ReadJsonl(path).value().steps;
   ASSERT_EQ(steps.size(), 3);
   EXPECT_EQ(steps[2].loss, Step(3).loss);
   EXPECT_EQ(steps[2].grad_norm, 0.1);
   EXPECT_EQ(steps[2].tokens_seen, 3 * 16384);
   EXPECT_EQ(steps[2].mfu, 0.25);
   EXPECT_EQ(steps[2].memory_bytes, 123456789);
+}
+
+ValidationMetrics ValidationAfter(int64_t step) {
+  return {
+      .step = step, .loss = 2.0 / 3.0, .tokens = 4096, .seconds = 0.25, .tokens_per_second = 16384, .memory_bytes = 77};
+}
+
+TEST(JsonlTest, AValidationHasALineOfItsOwn) {
+  const std::string path = TestPath("validation");
+  {
+    auto sink = OpenJsonl(path, 0).value();
+    for (int64_t step = 1; step <= 4; ++step) {
+      ASSERT_TRUE(sink->Log(Step(step)).ok());
+      if (step % 2 == 1) continue;
+      ASSERT_TRUE(sink->LogValidation(ValidationAfter(step)).ok());
+    }
+  }
+  const std::string text = ReadFile(path).value();
+  EXPECT_THAT(text, HasSubstr("\n{\"step\": 2, \"validation_loss\": 0.6666666666666666, \"validation_tokens\": 4096, "
+                              "\"validation_seconds\": 0.25, \"validation_tokens_per_second\": 16384.0, "
+                              "\"memory_bytes\": 77}\n{\"step\": 3,"));
+  const LoggedMetrics logged = ReadJsonl(path).value();
+  EXPECT_EQ(logged.steps.size(), 4);
+  ASSERT_EQ(logged.validations.size(), 2);
+  EXPECT_EQ(logged.validations[1].step, 4);
+  EXPECT_EQ(logged.validations[1].loss, 2.0 / 3.0);
+  EXPECT_EQ(logged.validations[1].tokens, 4096);
+}
+
+// The validation after the step that a run continues from stays; what came later goes.
+TEST(JsonlTest, AResumedRunKeepsItsValidations) {
+  const std::string path = TestPath("resumed_validation");
+  {
+    auto sink = OpenJsonl(path, 0).value();
+    for (int64_t step = 1; step <= 3; ++step) {
+      ASSERT_TRUE(sink->Log(Step(step)).ok());
+      ASSERT_TRUE(sink->LogValidation(ValidationAfter(step)).ok());
+    }
+  }
+  ASSERT_TRUE(OpenJsonl(path, 2).ok());
+  const LoggedMetrics logged = ReadJsonl(path).value();
+  EXPECT_EQ(logged.steps.size(), 2);
+  ASSERT_EQ(logged.validations.size(), 2);
+  EXPECT_EQ(logged.validations.back().step, 2);
 }
 
 TEST(JsonlTest, ARunOfSeveralProcessesSaysWhatItSent) {
@@ -100,7 +144,7 @@ TEST(JsonlTest, ARunOfSeveralProcessesSaysWhatItSent) {
   ASSERT_TRUE(sink->Log(step).ok());
   ASSERT_TRUE(sink->Flush().ok());
   EXPECT_EQ(nlohmann::json::parse(ReadFile(path).value())["bytes_sent"].dump(), R"({"fsdp":4096,"world":24})");
-  EXPECT_EQ(ReadJsonl(path).value()[0].bytes_sent, step.bytes_sent);
+  EXPECT_EQ(ReadJsonl(path).value().steps[0].bytes_sent, step.bytes_sent);
 }
 
 TEST(JsonlTest, ALineCanBeReadBeforeFlush) {
@@ -118,7 +162,7 @@ TEST(JsonlTest, NonFiniteIsNull) {
   metrics.grad_norm = std::numeric_limits<double>::infinity();
   ASSERT_TRUE(sink->Log(metrics).ok());
   EXPECT_THAT(ReadFile(path).value(), HasSubstr("\"loss\": null, \"grad_norm\": null"));
-  EXPECT_TRUE(std::isnan(ReadJsonl(path).value()[0].loss));
+  EXPECT_TRUE(std::isnan(ReadJsonl(path).value().steps[0].loss));
 }
 
 TEST(JsonlTest, ANewRunStartsANewFile) {

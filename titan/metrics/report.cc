@@ -41,7 +41,7 @@ double Median(const std::vector<StepMetrics>& steps, double StepMetrics::* membe
   return values[values.size() / 2];
 }
 
-std::string Cards(const std::vector<StepMetrics>& steps) {
+std::string Cards(const std::vector<StepMetrics>& steps, const std::vector<ValidationMetrics>& validations) {
   if (steps.empty()) return HtmlCards({{"steps", "0", "nothing logged yet"}});
   const StepMetrics& last = steps.back();
   double seconds = 0;
@@ -58,6 +58,11 @@ std::string Cards(const std::vector<StepMetrics>& steps) {
       {"tokens/s per device", FormatCount(std::llround(Median(steps, &StepMetrics::tokens_per_second))),
        absl::StrFormat("median; %.2f TFLOP/s", Median(steps, &StepMetrics::tflops))},
       {"peak memory", FormatBytes(memory), ""}};
+  if (!validations.empty()) {
+    const ValidationMetrics& validation = validations.back();
+    cards.insert(cards.begin() + 1, HtmlCard{"validation loss", absl::StrFormat("%.4f", validation.loss),
+                                             absl::StrCat("after step ", FormatCount(validation.step))});
+  }
   if (mfu > 0) cards.push_back({"MFU", absl::StrFormat("%.2f %%", 100 * mfu), "median"});
   return HtmlCards(cards);
 }
@@ -70,12 +75,23 @@ std::string Chart(ChartOptions options, const std::vector<StepMetrics>& steps, d
   return absl::StrCat("<div class=\"panel", wide ? " wide" : "", "\">", LineChart(options, points), "</div>\n");
 }
 
-std::string Charts(const std::vector<StepMetrics>& steps) {
+// Nothing for a run that does not validate.
+std::string ValidationChart(const std::vector<ValidationMetrics>& validations) {
+  if (validations.empty()) return "";
+  std::vector<ChartPoint> points;
+  for (const ValidationMetrics& validation : validations) points.push_back({validation.step, validation.loss});
+  const ChartOptions options = {
+      .title = "Validation loss", .unit = "mean over its labels", .color = "var(--second)", .width = 1080};
+  return absl::StrCat("<div class=\"panel wide\">", LineChart(options, points), "</div>\n");
+}
+
+std::string Charts(const std::vector<StepMetrics>& steps, const std::vector<ValidationMetrics>& validations) {
   return absl::StrCat(
       "<h2>Curves</h2>\n<div class=\"charts\">\n",
       Chart(
           {.title = "Loss", .unit = "mean over valid tokens", .width = 1080, .height = 320, .smooth = true}, steps,
           [](const StepMetrics& step) { return step.loss; }, /*wide=*/true),
+      ValidationChart(validations),
       Chart({.title = "Gradient norm", .unit = "before clipping", .color = "var(--third)", .smooth = true}, steps,
             [](const StepMetrics& step) { return step.grad_norm; }),
       Chart({.title = "Learning rate", .color = "var(--fourth)", .from_zero = true}, steps,
@@ -149,6 +165,7 @@ class ReportSink : public MetricsSink {
   explicit ReportSink(std::string directory) : directory_(std::move(directory)), next_(absl::Now() + kFirst) {}
 
   absl::Status Log(const StepMetrics&) override { return absl::Now() < next_ ? absl::OkStatus() : Flush(); }
+  absl::Status LogValidation(const ValidationMetrics&) override { return absl::OkStatus(); }  // with the next step
 
   absl::Status Flush() override {
     const absl::Time start = absl::Now();
@@ -168,27 +185,25 @@ class ReportSink : public MetricsSink {
 
 }  // namespace
 
-std::string RenderReport(const RunRecord& record, const std::vector<StepMetrics>& steps, std::string_view profile) {
+std::string RenderReport(const RunRecord& record, const std::vector<StepMetrics>& steps,
+                         const std::vector<ValidationMetrics>& validations, std::string_view profile) {
   const RunSession& session = record.session;
   const std::string subtitle = absl::StrCat(StateOf(session), " · started ", session.start_time,
                                             session.end_time ? absl::StrCat(", ended ", *session.end_time) : "", " on ",
                                             session.host, " · ", session.digest.substr(0, 12));
   return HtmlPage(record.name, subtitle,
-                  absl::StrCat(Cards(steps), Charts(steps), profile, RunPanel(record), SessionsPanel(record),
-                               ExperimentPanel(record)));
+                  absl::StrCat(Cards(steps, validations), Charts(steps, validations), profile, RunPanel(record),
+                               SessionsPanel(record), ExperimentPanel(record)));
 }
 
 absl::Status WriteReport(const std::string& run_directory) {
   TITAN_ASSIGN_OR_RETURN(const RunRecord record, ReadRunRecord(absl::StrCat(run_directory, "/run.json")));
-  absl::StatusOr<std::vector<StepMetrics>> logged = ReadJsonl(absl::StrCat(run_directory, "/metrics.jsonl"));
-  std::vector<StepMetrics> steps;
-  if (logged.ok()) {
-    steps = *std::move(logged);
-  } else if (!absl::IsNotFound(logged.status())) {
-    return logged.status();
-  }
+  absl::StatusOr<LoggedMetrics> logged = ReadJsonl(absl::StrCat(run_directory, "/metrics.jsonl"));
+  if (absl::IsNotFound(logged.status())) logged = LoggedMetrics();
+  TITAN_RETURN_IF_ERROR(logged.status());
   const std::string profile = ProfilePanel(absl::StrCat(run_directory, "/", TracesFolder(record)));
-  return WriteFileAtomically(absl::StrCat(run_directory, "/report.html"), RenderReport(record, steps, profile));
+  return WriteFileAtomically(absl::StrCat(run_directory, "/report.html"),
+                             RenderReport(record, logged->steps, logged->validations, profile));
 }
 
 std::unique_ptr<MetricsSink> OpenReport(std::string run_directory) {

@@ -19,7 +19,8 @@ namespace titan {
 
 // The page. Curves of long runs are thinned so that it stays below a megabyte; peaks stay visible. `profile`: HTML, see
 // titan/metrics/profile_panel.h.
-std::string RenderReport(const RunRecord& record, const std::vector<StepMetrics>& steps, std::string_view profile = "");
+std::string RenderReport(const RunRecord& record, const std::vector<StepMetrics>& steps,
+                         const std::vector<ValidationMetrics>& validations = {}, std::string_view profile = "");
 
 absl::Status WriteReport(const std::string& run_directory);
 

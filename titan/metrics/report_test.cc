@@ -65,6 +65,13 @@ TEST(ReportTest, WithoutSteps) {
   EXPECT_THAT(html, AllOf(HasSubstr("nothing logged yet"), HasSubstr("no values yet"), HasSubstr("running")));
 }
 
+TEST(ReportTest, ShowsTheValidationLoss) {
+  EXPECT_THAT(RenderReport(Record(), Steps(20)), Not(HasSubstr("alidation loss")));
+  const std::vector<ValidationMetrics> validations = {{.step = 10, .loss = 5.25}, {.step = 20, .loss = 5.125}};
+  EXPECT_THAT(RenderReport(Record(), Steps(20), validations),
+              AllOf(HasSubstr("Validation loss"), HasSubstr("5.1250"), HasSubstr("after step 20")));
+}
+
 TEST(ReportTest, OneStep) { EXPECT_THAT(RenderReport(Record(), Steps(1)), HasSubstr("7.5000")); }
 
 TEST(ReportTest, NonFiniteLoss) {

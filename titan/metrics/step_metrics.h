@@ -32,12 +32,24 @@ struct StepMetrics {
   int64_t failed_saves = 0;       // of checkpoints, since this session began
 };
 
+// The loss on data that is not trained on, after a step.
+struct ValidationMetrics {
+  int64_t step = 0;
+  double loss = 0;               // mean cross-entropy over all labels of the validation's batches
+  int64_t tokens = 0;            // labels, over all ranks
+  double seconds = 0;            // wall time, which no step counts
+  double tokens_per_second = 0;  // per device
+  int64_t memory_bytes = 0;      // as StepMetrics'
+};
+
 // One destination of the metrics of a run. Not thread-safe.
 class MetricsSink {
  public:
   virtual ~MetricsSink() = default;
 
   virtual absl::Status Log(const StepMetrics& metrics) = 0;
+  // After the Log of the same step.
+  virtual absl::Status LogValidation(const ValidationMetrics& metrics) = 0;
   // Everything logged so far is on disk when it returns.
   virtual absl::Status Flush() = 0;
 };

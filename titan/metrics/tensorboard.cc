@@ -133,19 +133,41 @@ class TensorBoardSink : public MetricsSink {
     return Write(EventOf(window_.Take()));
   }
 
+  absl::Status LogValidation(const ValidationMetrics& metrics) override {
+    tensorboard::Event event = EventAt(metrics.step);
+    Add("validation_metrics/loss", metrics.loss, event);
+    Add("validation_metrics/throughput(tps)", metrics.tokens_per_second, event);
+    AddMemory("validation_metrics/", metrics.memory_bytes, event);
+    return Write(event);
+  }
+
   absl::Status Flush() override { return file_.Sync(); }
 
  private:
-  tensorboard::Event EventOf(const StepMetrics& shown) const {
+  static tensorboard::Event EventAt(int64_t step) {
     tensorboard::Event event;
     event.set_wall_time(WallTime());
-    event.set_step(shown.step);
-    const auto add = [&](std::string tag, double value) {
-      tensorboard::Summary::Value& entry = *event.mutable_summary()->add_value();
-      entry.set_tag(std::move(tag));
-      entry.set_simple_value(static_cast<float>(value));
-    };
-    const double memory = static_cast<double>(shown.memory_bytes);
+    event.set_step(step);
+    return event;
+  }
+
+  static void Add(std::string tag, double value, tensorboard::Event& event) {
+    tensorboard::Summary::Value& entry = *event.mutable_summary()->add_value();
+    entry.set_tag(std::move(tag));
+    entry.set_simple_value(static_cast<float>(value));
+  }
+
+  void AddMemory(std::string_view prefix, int64_t bytes, tensorboard::Event& event) const {
+    const double memory = static_cast<double>(bytes);
+    Add(absl::StrCat(prefix, "memory/max_reserved(GiB)"), memory / kBytesPerGib, event);
+    if (options_.memory_capacity_bytes <= 0) return;
+    Add(absl::StrCat(prefix, "memory/max_reserved(%)"),
+        100 * memory / static_cast<double>(options_.memory_capacity_bytes), event);
+  }
+
+  tensorboard::Event EventOf(const StepMetrics& shown) const {
+    tensorboard::Event event = EventAt(shown.step);
+    const auto add = [&](std::string tag, double value) { Add(std::move(tag), value, event); };
     add("loss_metrics/global_avg_loss", shown.loss);
     add("grad_norm", shown.grad_norm);
     add(absl::StrCat("lr/", options_.optimizer), shown.lr);
@@ -158,10 +180,7 @@ class TensorBoardSink : public MetricsSink {
     if (shown.step_seconds > 0) {
       add("time_metrics/data_loading(%)", 100 * shown.data_seconds / shown.step_seconds);
     }
-    add("memory/max_reserved(GiB)", memory / kBytesPerGib);
-    if (options_.memory_capacity_bytes > 0) {
-      add("memory/max_reserved(%)", 100 * memory / static_cast<double>(options_.memory_capacity_bytes));
-    }
+    AddMemory("", shown.memory_bytes, event);
     return event;
   }
 

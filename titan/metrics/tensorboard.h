@@ -23,7 +23,7 @@ struct TensorBoardOptions {
 };
 
 // Starts a new event file in `directory`. Points after resume_step are cut from the files that are there, so no step
-// appears twice. Logs step 1, every log_freq-th step and the last one.
+// appears twice. Logs step 1, every log_freq-th step and the last one, and every validation.
 absl::StatusOr<std::unique_ptr<MetricsSink>> OpenTensorBoard(const std::string& directory,
                                                              const TensorBoardOptions& options);
 

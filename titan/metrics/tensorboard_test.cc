@@ -184,6 +184,25 @@ TEST(TensorBoardTest, WritesTorchtitansTags) {
                           Pair("time_metrics/data_loading(s)", 0.5f), Pair("time_metrics/end_to_end(s)", 2.0f)));
 }
 
+TEST(TensorBoardTest, EveryValidationIsAPoint) {
+  const std::string directory = FreshDirectory("validation");
+  auto sink = OpenTensorBoard(directory, {.log_freq = 10, .memory_capacity_bytes = int64_t{3} << 30}).value();
+  ASSERT_TRUE(sink->LogValidation({.step = 7,
+                                   .loss = 6.5,
+                                   .tokens = 4096,
+                                   .seconds = 2,
+                                   .tokens_per_second = 2048,
+                                   .memory_bytes = int64_t{3} << 29})
+                  .ok());
+  const std::vector<DecodedEvent> events = DecodeFile(Files(directory)[0]);
+  ASSERT_EQ(events.size(), 2);
+  EXPECT_EQ(events[1].step, 7);
+  EXPECT_THAT(events[1].scalars, ElementsAre(Pair("validation_metrics/loss", 6.5f),
+                                             Pair("validation_metrics/memory/max_reserved(%)", 50.0f),
+                                             Pair("validation_metrics/memory/max_reserved(GiB)", 1.5f),
+                                             Pair("validation_metrics/throughput(tps)", 2048.0f)));
+}
+
 TEST(TensorBoardTest, LogsEveryNthStepAndTheLast) {
   const std::string directory = FreshDirectory("freq");
   LogSteps(directory, {.log_freq = 4, .total_steps = 10}, 10);

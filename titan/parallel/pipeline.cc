@@ -36,8 +36,7 @@ absl::Status Pipeline::Connect() {
   for (int64_t from = 0; from < pp.size(); ++from) {
     for (int64_t to = 0; to < pp.size(); ++to) {
       if (from == to || (pp.rank() != from && pp.rank() != to)) continue;
-      std::vector<PipelineAction> order = ReceivesInSendOrder(plan_.schedule, from, to);
-      if (order.empty()) continue;
+      if (ReceivesInSendOrder(plan_.schedule, from, to).empty()) continue;
       TITAN_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> channel,
                              groups_.NewGroup(absl::StrCat("pp.", pp.ranks()[from], "to", pp.ranks()[to]),
                                               {pp.ranks()[from], pp.ranks()[to]}));
@@ -49,7 +48,7 @@ absl::Status Pipeline::Connect() {
       if (pp.rank() == from) {
         outboxes_[to] = channel.get();
       } else {
-        inboxes_[from] = Inbox{.channel = channel.get(), .order = std::move(order), .posted = {}};
+        inboxes_[from] = Inbox{.channel = channel.get(), .order = {}, .posted = {}};
       }
       channels_.push_back(std::move(channel));
     }
@@ -115,24 +114,33 @@ std::vector<int64_t> Pipeline::HiddenShape(const Microbatch& microbatch) const {
   return {rows, tokens, model_.spec().blocks.front().parameters.front().shape.back()};
 }
 
-void Pipeline::Execute(const PipelineAction& action, const std::vector<Microbatch>& microbatches,
-                       double gradient_scale) {
-  const auto [op, stage, microbatch] = action;
-  const bool is_first = stage == 0, is_last = stage + 1 == plan_.schedule.num_stages;
-  std::unique_ptr<StageWalk>& walk = walks_[{stage, microbatch}];
-  if (op == PipelineOp::kForward) {
-    const auto [begin, end] = plan_.stages[stage];
-    walk = std::make_unique<StageWalk>(model_, parameters_, begin, end, microbatches[microbatch], options_.recompute,
-                                       splits_backward_);
-    const at::Tensor output = walk->Forward(is_first ? at::Tensor() : Input(action));
-    if (is_last) {
-      loss_sum_.add_(output);
-      local_[KeyOf({PipelineOp::kBackward, stage, microbatch})] = at::full({}, gradient_scale, output.options());
-    } else {
-      Deliver({PipelineOp::kForward, stage + 1, microbatch}, output);
-    }
-    return;
+void Pipeline::ExecuteForward(const PipelineAction& action, const Microbatch& microbatch,
+                              std::optional<double> gradient_scale) {
+  const int64_t stage = action.stage;
+  const auto [begin, end] = plan_.stages[stage];
+  const at::Tensor input = stage == 0 ? at::Tensor() : Input(action);
+  at::Tensor output;
+  if (gradient_scale.has_value()) {
+    std::unique_ptr<StageWalk>& walk = walks_[{stage, action.microbatch}];
+    walk =
+        std::make_unique<StageWalk>(model_, parameters_, begin, end, microbatch, options_.recompute, splits_backward_);
+    output = walk->Forward(input);
+  } else {
+    output = ForwardStage(model_, parameters_, begin, end, microbatch, input);
   }
+  if (stage + 1 < plan_.schedule.num_stages) {
+    return Deliver({PipelineOp::kForward, stage + 1, action.microbatch}, output);
+  }
+  loss_sum_.add_(output);
+  if (!gradient_scale.has_value()) return;
+  local_[KeyOf({PipelineOp::kBackward, stage, action.microbatch})] = at::full({}, *gradient_scale, output.options());
+}
+
+void Pipeline::Execute(const PipelineAction& action, const std::vector<Microbatch>& microbatches,
+                       std::optional<double> gradient_scale) {
+  const auto [op, stage, microbatch] = action;
+  if (op == PipelineOp::kForward) return ExecuteForward(action, microbatches[microbatch], gradient_scale);
+  std::unique_ptr<StageWalk>& walk = walks_[{stage, microbatch}];
   if (op == PipelineOp::kBackwardWeight) {
     walk->BackwardWeight();
     walks_.erase({stage, microbatch});
@@ -142,10 +150,10 @@ void Pipeline::Execute(const PipelineAction& action, const std::vector<Microbatc
   const bool is_full = op == PipelineOp::kBackward;
   const at::Tensor gradient = is_full ? walk->Backward(output_gradient) : walk->BackwardInput(output_gradient);
   if (is_full) walks_.erase({stage, microbatch});
-  if (!is_first) Deliver({PipelineOp::kBackward, stage - 1, microbatch}, gradient);
+  if (stage > 0) Deliver({PipelineOp::kBackward, stage - 1, microbatch}, gradient);
 }
 
-void Pipeline::Rehearse(const Microbatch& microbatch) {
+void Pipeline::Rehearse(const Microbatch& microbatch, bool forward_only) {
   const at::TensorOptions hidden_options = at::TensorOptions(options_.device).dtype(options_.compute_dtype);
   struct Rehearsed {
     std::unique_ptr<StageWalk> walk;
@@ -155,9 +163,13 @@ void Pipeline::Rehearse(const Microbatch& microbatch) {
   for (size_t stage = 0; stage < plan_.stages.size(); ++stage) {
     if (plan_.schedule.rank_of_stage[stage] != groups_.pp().rank()) continue;
     const auto [begin, end] = plan_.stages[stage];
+    const at::Tensor input = stage == 0 ? at::Tensor() : at::zeros(HiddenShape(microbatch), hidden_options);
+    if (forward_only) {
+      ForwardStage(model_, parameters_, begin, end, microbatch, input);
+      continue;
+    }
     auto walk =
         std::make_unique<StageWalk>(model_, parameters_, begin, end, microbatch, options_.recompute, splits_backward_);
-    const at::Tensor input = stage == 0 ? at::Tensor() : at::zeros(HiddenShape(microbatch), hidden_options);
     at::Tensor output = walk->Forward(input);
     stages.push_back({std::move(walk), std::move(output)});
   }
@@ -182,11 +194,25 @@ void Pipeline::AddTraffic(CommunicationCounts& counts) const {
 }
 
 at::Tensor Pipeline::ForwardBackward(const std::vector<Microbatch>& microbatches, double gradient_scale) {
-  CHECK_EQ(static_cast<int64_t>(microbatches.size()), plan_.schedule.num_microbatches);
+  return Run(plan_.schedule, microbatches, gradient_scale);
+}
+
+at::Tensor Pipeline::ForwardLossSum(const std::vector<Microbatch>& microbatches) {
+  return Run(ForwardOnlySchedule(plan_.schedule, static_cast<int64_t>(microbatches.size())), microbatches,
+             std::nullopt);
+}
+
+at::Tensor Pipeline::Run(const PipelineSchedule& schedule, const std::vector<Microbatch>& microbatches,
+                         std::optional<double> gradient_scale) {
+  CHECK_EQ(static_cast<int64_t>(microbatches.size()), schedule.num_microbatches);
+  const int64_t rank = groups_.pp().rank();
   hidden_shape_ = HiddenShape(microbatches.front());
   loss_sum_ = at::zeros({}, at::TensorOptions(options_.device).dtype(at::kDouble));
-  for (auto& [sender, inbox] : inboxes_) inbox.next = 0;
-  const std::vector<PipelineAction>& actions = plan_.schedule.actions[groups_.pp().rank()];
+  for (auto& [sender, inbox] : inboxes_) {
+    inbox.order = ReceivesInSendOrder(schedule, sender, rank);
+    inbox.next = 0;
+  }
+  const std::vector<PipelineAction>& actions = schedule.actions[rank];
   for (size_t i = 0; i < actions.size(); ++i) {
     Post(actions[i]);
     if (i + 1 < actions.size()) Post(actions[i + 1]);

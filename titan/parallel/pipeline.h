@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -48,11 +49,14 @@ class Pipeline {
   // the rank of the last stage, 0 elsewhere; the gradients of (sum * gradient_scale) go to the parameters.
   at::Tensor ForwardBackward(const std::vector<Microbatch>& microbatches, double gradient_scale);
 
-  // Forward and backward of every stage of this rank, on zeros where its input would come from others: nothing travels
-  // along the pipeline, and the gradients, 0, go to the parameters. CUDA loads a kernel when it is first used, and may
-  // wait for all that runs on the GPU; if a message is among that, from a rank that waits for us, that is for ever. So
-  // on a GPU this comes before the first ForwardBackward.
-  void Rehearse(const Microbatch& microbatch);
+  // Forward alone, of any number of microbatches: the same sum, in the same places. Of a stage nothing is kept.
+  at::Tensor ForwardLossSum(const std::vector<Microbatch>& microbatches);
+
+  // Forward and, unless `forward_only`, backward of every stage of this rank, on zeros where its input would come from
+  // others: nothing travels along the pipeline, and the gradients, 0, go to the parameters. CUDA loads a kernel when it
+  // is first used, and may wait for all that runs on the GPU; if a message is among that, from a rank that waits for
+  // us, that is for ever. So on a GPU this comes before the first ForwardBackward, and before the first ForwardLossSum.
+  void Rehearse(const Microbatch& microbatch, bool forward_only);
 
   // Adds what this rank has sent to its neighbours so far.
   void AddTraffic(CommunicationCounts& counts) const;
@@ -67,7 +71,7 @@ class Pipeline {
   // Messages from another rank.
   struct Inbox {
     Communicator* channel = nullptr;
-    std::vector<PipelineAction> order;  // who waits for them, in the order of sending
+    std::vector<PipelineAction> order;  // of the run under way: who waits for them, in the order of sending
     size_t next = 0;                    // of `order`, to be posted
     std::map<Key, std::pair<at::Tensor, Work>> posted;
   };
@@ -83,7 +87,12 @@ class Pipeline {
   at::Tensor Input(const PipelineAction& action);
   // Hands a result on to the action that needs it, here or on another rank.
   void Deliver(const PipelineAction& receiver, const at::Tensor& value);
-  void Execute(const PipelineAction& action, const std::vector<Microbatch>& microbatches, double gradient_scale);
+  // Without a gradient_scale the schedule has forwards only.
+  at::Tensor Run(const PipelineSchedule& schedule, const std::vector<Microbatch>& microbatches,
+                 std::optional<double> gradient_scale);
+  void Execute(const PipelineAction& action, const std::vector<Microbatch>& microbatches,
+               std::optional<double> gradient_scale);
+  void ExecuteForward(const PipelineAction& action, const Microbatch& microbatch, std::optional<double> gradient_scale);
   std::vector<int64_t> HiddenShape(const Microbatch& microbatch) const;
 
   const Model& model_;

@@ -26,6 +26,14 @@ BatchContext ContextOf(size_t block, BlockParameters& parameters, const BatchCon
   return own;
 }
 
+// Output of a block: the loss sum for the model's last one, else (B, S, D).
+at::Tensor RunBlock(const Model& model, size_t block, const at::Tensor& input, const at::Tensor& labels,
+                    const std::vector<at::Tensor>& weights, const BatchContext& context) {
+  const bool is_last = block + 1 == model.blocks().size();
+  return is_last ? model.head().ForwardLossSum(input, labels, weights, context)
+                 : model.blocks()[block]->Forward(input, weights, context);
+}
+
 // Runs the blocks before the head without gradients; returns the head's input (B, S, D).
 at::Tensor ForwardBody(const Model& model, BlockParameters& parameters, const Microbatch& microbatch,
                        std::vector<at::Tensor>* hidden) {
@@ -59,14 +67,11 @@ StageWalk::StageWalk(const Model& model, BlockParameters& parameters, size_t beg
   microbatch_.context.gradients = &weight_gradients_;
 }
 
-// Output of a block: the loss sum for the model's last one, else (B, S, D).
 at::Tensor StageWalk::Run(size_t block, const at::Tensor& input, const std::vector<at::Tensor>& weights,
                           Keeper* keeper) const {
   BatchContext context = ContextOf(block, parameters_, microbatch_.context);
   context.keeper = keeper;
-  const bool is_last = block + 1 == model_.blocks().size();
-  return is_last ? model_.head().ForwardLossSum(input, microbatch_.labels, weights, context)
-                 : model_.blocks()[block]->Forward(input, weights, context);
+  return RunBlock(model_, block, input, microbatch_.labels, weights, context);
 }
 
 // Forward of a block with its graph recorded. `input` is not part of any graph.
@@ -185,14 +190,21 @@ at::Tensor ForwardBackward(const Model& model, BlockParameters& parameters, cons
   return ForwardBackward(model, parameters, microbatch, scale, recompute);
 }
 
-at::Tensor ForwardLossSum(const Model& model, BlockParameters& parameters, const Microbatch& microbatch) {
+at::Tensor ForwardStage(const Model& model, BlockParameters& parameters, size_t begin, size_t end,
+                        const Microbatch& microbatch, const at::Tensor& input) {
   c10::AutoGradMode no_grad(false);
-  const at::Tensor x = ForwardBody(model, parameters, microbatch, /*hidden=*/nullptr);
-  const size_t head = model.blocks().size() - 1;
-  const at::Tensor sum =
-      model.head().ForwardLossSum(x, microbatch.labels, parameters.Weights(head), microbatch.context);
-  parameters.Release(head);
-  return sum;
+  at::Tensor x = begin == 0 ? microbatch.tokens : input;  // (B, S), then (B, S, D)
+  for (size_t i = begin; i < end; ++i) {
+    const std::vector<at::Tensor> weights = parameters.Weights(i);
+    if (i + 1 < end) parameters.Prefetch(i + 1);
+    x = RunBlock(model, i, x, microbatch.labels, weights, ContextOf(i, parameters, microbatch.context));
+    parameters.Release(i);
+  }
+  return x;
+}
+
+at::Tensor ForwardLossSum(const Model& model, BlockParameters& parameters, const Microbatch& microbatch) {
+  return ForwardStage(model, parameters, 0, model.blocks().size(), microbatch, at::Tensor());
 }
 
 at::Tensor ForwardLogits(const Model& model, BlockParameters& parameters, const Microbatch& microbatch,

@@ -121,7 +121,12 @@ at::Tensor ForwardBackward(const Model& model, BlockParameters& parameters, cons
 at::Tensor ForwardBackward(const Model& model, BlockParameters& parameters, const Microbatch& microbatch,
                            const at::Tensor& gradient_scale, const std::vector<Recompute>& recompute);
 
-// The same sum without gradients.
+// The blocks [begin, end) forward alone: what StageWalk::Forward returns. Nothing of a block is kept once the next one
+// has run, whatever a training step keeps or computes again.
+at::Tensor ForwardStage(const Model& model, BlockParameters& parameters, size_t begin, size_t end,
+                        const Microbatch& microbatch, const at::Tensor& input);
+
+// The sum that ForwardBackward returns, without gradients.
 at::Tensor ForwardLossSum(const Model& model, BlockParameters& parameters, const Microbatch& microbatch);
 
 // Logits (B, S, vocab), without gradients. `hidden`, if not null, receives the output of every block but the head:

@@ -200,5 +200,21 @@ TEST(WalkTest, LossAndLogitsWithoutGradients) {
   EXPECT_TRUE(parameters.order.empty());
 }
 
+// What a stage hands on carries no graph, so that nothing of it stays alive.
+TEST(WalkTest, StagesForwardAloneGiveTheLossAndKeepNothing) {
+  const ToyModel model;
+  ToyParameters parameters;
+  const Microbatch microbatch = MakeMicrobatch();
+  const at::Tensor hidden = ForwardStage(model, parameters, 0, 2, microbatch, at::Tensor());
+  EXPECT_FALSE(hidden.requires_grad());
+  EXPECT_EQ(hidden.use_count(), 1);
+  const at::Tensor loss = ForwardStage(model, parameters, 2, 4, microbatch, hidden);
+  EXPECT_FALSE(loss.requires_grad());
+  EXPECT_EQ(hidden.use_count(), 1);
+  EXPECT_TRUE(at::equal(loss, ForwardLossSum(model, parameters, microbatch)));
+  StageWalk walk(model, parameters, 0, 4, microbatch, std::vector<Recompute>(4, Recompute::kNothing));
+  EXPECT_TRUE(at::equal(loss, walk.Forward(at::Tensor())));
+}
+
 }  // namespace
 }  // namespace titan

@@ -341,6 +341,20 @@ absl::StatusOr<PipelineSchedule> MakePipelineSchedule(PipelineScheduleKind kind,
   return schedule;
 }
 
+PipelineSchedule ForwardOnlySchedule(const PipelineSchedule& schedule, int64_t num_microbatches) {
+  PipelineSchedule forward = schedule;
+  forward.name = "forward only";
+  forward.num_microbatches = num_microbatches;
+  forward.actions.assign(schedule.num_ranks, {});
+  for (int64_t stage = 0; stage < schedule.num_stages; ++stage) {
+    std::vector<PipelineAction>& actions = forward.actions[schedule.rank_of_stage[stage]];
+    for (int64_t microbatch = 0; microbatch < num_microbatches; ++microbatch) {
+      actions.push_back({PipelineOp::kForward, stage, microbatch});
+    }
+  }
+  return forward;
+}
+
 std::string ToString(const PipelineAction& action) {
   constexpr std::string_view kLetters = "FBIW";  // in the order of PipelineOp
   return absl::StrCat(action.stage, kLetters.substr(static_cast<size_t>(action.op), 1), action.microbatch);

@@ -78,6 +78,11 @@ bool HasVPlacement(PipelineScheduleKind kind);
 absl::StatusOr<PipelineSchedule> MakePipelineSchedule(PipelineScheduleKind kind, int64_t ranks, int64_t stages,
                                                       int64_t microbatches);
 
+// Forwards alone, of `num_microbatches` microbatches through the stages of `schedule` where they lie: what validation
+// runs. A rank runs the first of its stages for all microbatches, then the next one, so that no stage waits for one
+// that comes after it. It fails CheckPipelineSchedule, which wants backwards.
+PipelineSchedule ForwardOnlySchedule(const PipelineSchedule& schedule, int64_t num_microbatches);
+
 // "2F0": stage, letter (F forward, B backward, I input gradients, W weight gradients), microbatch. torch's notation.
 std::string ToString(const PipelineAction& action);
 

@@ -203,6 +203,31 @@ TEST(PipelineScheduleTest, NamesAreTorchtitans) {
                                  "ZBVZeroBubble", "DualPipeV"));
 }
 
+TEST(PipelineScheduleTest, ForwardsAloneGoThroughTheStagesWhereTheyLie) {
+  const PipelineSchedule looped = ForwardOnlySchedule(Make(PipelineScheduleKind::kLoopedBFS, 2, 4, 3), 2);
+  EXPECT_EQ(ToCsv(looped), "0F0,0F1,2F0,2F1\n1F0,1F1,3F0,3F1\n");
+  const PipelineSchedule v = ForwardOnlySchedule(Make(PipelineScheduleKind::kZBVZeroBubble, 2, 4, 4), 1);
+  EXPECT_EQ(ToCsv(v), "0F0,3F0\n1F0,2F0\n");
+}
+
+// What a rank sends to another is what that one waits for, in the same order.
+TEST_P(EveryScheduleTest, ForwardsAloneAreReceivedInTheOrderOfSending) {
+  for (const PipelineSchedule& schedule : Schedules()) {
+    const PipelineSchedule forward = ForwardOnlySchedule(schedule, 3);
+    for (int64_t to = 0; to < forward.num_ranks; ++to) {
+      std::map<int64_t, std::vector<PipelineAction>> waited_for;
+      for (const PipelineAction& action : forward.actions[to]) {
+        const int64_t from = action.stage == 0 ? to : forward.rank_of_stage[action.stage - 1];
+        if (from != to) waited_for[from].push_back(action);
+      }
+      for (int64_t from = 0; from < forward.num_ranks; ++from) {
+        if (from == to) continue;
+        EXPECT_EQ(ReceivesInSendOrder(forward, from, to), waited_for[from]) << schedule.name;
+      }
+    }
+  }
+}
+
 TEST(PipelineScheduleTest, ReceivesAreNamedAsTheReceiverRunsThem) {
   const PipelineSchedule schedule =
       ParsePipelineScheduleCsv("0F0,0F1,0I0,0W0,0B1\n1F0,1B0,1F1,1I1,1W1\n", 2, 2, 2).value();

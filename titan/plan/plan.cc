@@ -17,6 +17,7 @@
 #include "titan/config/options.pb.h"
 #include "titan/plan/accelerators.h"
 #include "titan/plan/model_spec.h"
+#include "titan/plan/param_groups.h"
 #include "titan/plan/pipeline_plan.h"
 #include "titan/plan/unit_layout.h"
 
@@ -105,7 +106,7 @@ plan::Compute PlanCompute(double flops_per_token, const plan::Batch& batch, cons
 struct ElementSizes {
   int64_t weight;
   int64_t gradient;
-  int64_t optimizer_state;
+  int64_t average;   // of the optimizer: AdamW has two for each element, Muon one
   int64_t gathered;  // in the compute dtype; 0 if the weights serve as they are
 };
 
@@ -128,30 +129,51 @@ ElementSizes SizesOf(const config::Experiment& experiment, const plan::Mesh& mes
       mesh.fsdp_degree() > 1 || training.mixed_precision_param() != training.dtype() || Offloads(experiment);
   return {.weight = state,
           .gradient = state,
-          .optimizer_state = 2 * average,  // AdamW: averages of the gradient and of its square
+          .average = average,
           .gathered = gathers ? BytesOf(training.mixed_precision_param()) : 0};
 }
 
-plan::Bytes BytesOfElements(int64_t elements, int64_t gathered_elements, const ElementSizes& sizes) {
+// Of `elements`, `squares` have a second average.
+plan::Bytes BytesOfElements(int64_t elements, int64_t squares, int64_t gathered_elements, const ElementSizes& sizes) {
   plan::Bytes bytes;
   bytes.set_weights(elements * sizes.weight);
   bytes.set_gradients(elements * sizes.gradient);
-  bytes.set_optimizer_state(elements * sizes.optimizer_state);
+  bytes.set_optimizer_state((elements + squares) * sizes.average);
   bytes.set_states(bytes.weights() + bytes.gradients() + bytes.optimizer_state());
   bytes.set_gathered_weights(gathered_elements * sizes.gathered);
   return bytes;
 }
 
-absl::StatusOr<plan::Block> PlanBlock(const BlockSpec& spec, int64_t shared_elements, const plan::Mesh& mesh,
-                                      const ElementSizes& sizes) {
+// Of the whole block, and of the rank that holds most of it.
+struct Squares {
+  int64_t whole = 0;
+  int64_t rank = 0;
+};
+
+Squares CountSquares(const BlockSpec& spec, const UnitLayout& layout, const ParamGroups& groups, int64_t num_ranks) {
+  Squares squares;
+  for (const ParameterSpec& parameter : spec.parameters) {
+    if (!groups.Of(parameter.name).is_muon) squares.whole += parameter.num_elements();
+  }
+  if (squares.whole == 0) return squares;
+  for (int64_t rank = 0; rank < num_ranks && squares.rank < layout.shard_size; ++rank) {
+    squares.rank = std::max(squares.rank, NumSquares(spec, layout, groups, rank));
+  }
+  return squares;
+}
+
+absl::StatusOr<plan::Block> PlanBlock(const BlockSpec& spec, int64_t shared_elements, const ParamGroups& groups,
+                                      const plan::Mesh& mesh, const ElementSizes& sizes) {
   plan::Block block;
   block.set_name(spec.name);
   block.set_parameters(spec.num_parameters());
   TITAN_ASSIGN_OR_RETURN(const UnitLayout layout, LayOutUnit(spec, mesh.tp(), mesh.fsdp_degree()));
   block.set_parameters_per_rank(layout.shard_size);
-  *block.mutable_whole() = BytesOfElements(block.parameters(), block.parameters() + shared_elements, sizes);
-  *block.mutable_rank() =
-      BytesOfElements(layout.shard_size, layout.shard_size * mesh.fsdp_degree() + shared_elements / mesh.tp(), sizes);
+  const Squares squares = CountSquares(spec, layout, groups, mesh.fsdp_degree());
+  *block.mutable_whole() =
+      BytesOfElements(block.parameters(), squares.whole, block.parameters() + shared_elements, sizes);
+  *block.mutable_rank() = BytesOfElements(layout.shard_size, squares.rank,
+                                          layout.shard_size * mesh.fsdp_degree() + shared_elements / mesh.tp(), sizes);
   return block;
 }
 
@@ -175,15 +197,15 @@ absl::StatusOr<std::vector<int64_t>> PipelineRanks(const config::Experiment& exp
   return ranks;
 }
 
-absl::Status PlanBlocks(const ModelSpec& spec, const std::vector<int64_t>& pipeline_ranks, const ElementSizes& sizes,
-                        plan::Plan& plan) {
+absl::Status PlanBlocks(const ModelSpec& spec, const ParamGroups& groups, const std::vector<int64_t>& pipeline_ranks,
+                        const ElementSizes& sizes, plan::Plan& plan) {
   plan::Memory& memory = *plan.mutable_memory();
   std::vector<plan::Bytes> ranks(plan.mesh().pp());
   for (size_t i = 0; i < spec.blocks.size(); ++i) {
     const BlockSpec& block_spec = spec.blocks[i];
     // The only parameter that blocks share is the embedding, in a tied head.
     const int64_t shared = block_spec.shared_parameters.empty() ? 0 : spec.num_embedding_parameters();
-    TITAN_ASSIGN_OR_RETURN(const plan::Block block, PlanBlock(block_spec, shared, plan.mesh(), sizes));
+    TITAN_ASSIGN_OR_RETURN(const plan::Block block, PlanBlock(block_spec, shared, groups, plan.mesh(), sizes));
     AddStates(block.whole(), *memory.mutable_whole());
     AddStates(block.rank(), ranks[pipeline_ranks[i]]);
     if (memory.largest_unit().empty() || block.rank().gathered_weights() > memory.rank().gathered_weights()) {
@@ -282,9 +304,10 @@ absl::StatusOr<plan::Plan> BuildPlan(const config::Experiment& experiment, std::
   plan.mutable_memory()->set_compute_dtype(NameOfDtype(training.mixed_precision_param()));
   plan.mutable_memory()->set_offloaded(Offloads(experiment));
   const absl::Status planned = [&]() -> absl::Status {
+    TITAN_ASSIGN_OR_RETURN(const ParamGroups groups, ResolveParamGroups(experiment.optimizer(), spec));
     TITAN_ASSIGN_OR_RETURN(const std::vector<int64_t> pipeline_ranks,
                            PipelineRanks(experiment, spec, pipeline_schedule_csv));
-    return PlanBlocks(spec, pipeline_ranks, SizesOf(experiment, plan.mesh()), plan);
+    return PlanBlocks(spec, groups, pipeline_ranks, SizesOf(experiment, plan.mesh()), plan);
   }();
   if (planned.ok()) {
     CheckMemory(plan, reasons);

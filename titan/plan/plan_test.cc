@@ -85,6 +85,24 @@ TEST(PlanTest, StatesAndTheirShards) {
   EXPECT_EQ(plan.memory().left_bytes(), plan.cluster().memory_bytes() - plan.memory().required_bytes());
 }
 
+TEST(PlanTest, OptimizerStateFollowsTheParamGroups) {
+  config::Experiment experiment = Llama8B();
+  const int64_t parameters = 8'030'261'248;
+  experiment.mutable_optimizer()->set_state_in_bfloat16(true);
+  EXPECT_EQ(PlanOf(experiment).memory().whole().optimizer_state(), 4 * parameters);
+
+  experiment.mutable_optimizer()->set_state_in_bfloat16(false);
+  experiment.mutable_optimizer()->set_name(config::Optimizer::NAME_MUON);
+  experiment.mutable_optimizer()->add_param_groups()->set_pattern("tok_embeddings|output|norm");
+  const plan::Plan plan = PlanOf(experiment);
+  const int64_t adamw = 2 * 128256 * 4096 + 65 * 4096;
+  EXPECT_EQ(plan.memory().whole().optimizer_state(), 4 * parameters + 4 * adamw);
+  EXPECT_EQ(plan.blocks(1).rank().optimizer_state(), 4 * (218'112'000 / 8 + 2 * 4096)) << "the rank with the norms";
+
+  experiment.mutable_optimizer()->add_param_groups()->set_pattern("wqkv");
+  EXPECT_THAT(Refusals(experiment), ElementsAre(HasSubstr("optimizer.param_groups.1.pattern: \"wqkv\"")));
+}
+
 TEST(PlanTest, BlocksAddUp) {
   const plan::Plan plan = PlanOf(Llama8B());
   ASSERT_EQ(plan.blocks_size(), 34);

@@ -20,6 +20,7 @@
 #include "titan/config/resolved_json.h"
 #include "titan/metrics/console.h"
 #include "titan/metrics/jsonl.h"
+#include "titan/metrics/prometheus.h"
 #include "titan/metrics/report.h"
 #include "titan/metrics/run_record.h"
 #include "titan/metrics/tensorboard.h"
@@ -32,6 +33,7 @@
 #include "titan/train/run_inputs.h"
 #include "titan/train/torch_errors.h"
 #include "titan/train/trainer.h"
+#include "titan/train/validator.h"
 #include "titan/train/world.h"
 
 namespace titan {
@@ -74,6 +76,7 @@ class Run {
   absl::Status OpenSinks();
   absl::Status Loop();
   absl::Status LogStep(const StepResult& result, const Traffic& traffic, double data_seconds);
+  absl::Status Validate();
   absl::Status FlushSinks();
   absl::Status WithoutFullDisk(const absl::Status& status);
   absl::Status Finish(const absl::Status& ending);
@@ -91,6 +94,8 @@ class Run {
   std::vector<std::unique_ptr<MetricsSink>> sinks_;
   std::unique_ptr<Loader> loader_;
   std::unique_ptr<Trainer> trainer_;
+  std::unique_ptr<Validator> validator_;  // null unless validation.enable
+  int64_t validated_step_ = 0;
   StepProfiler profiler_;
   int64_t tokens_seen_ = 0;
   bool disk_was_full_ = false;
@@ -150,6 +155,9 @@ absl::Status Run::CreateTrainer() {
     if (is_first()) console_.Note(absl::StrCat("parameters start from ", initial_path));
   }
   TITAN_ASSIGN_OR_RETURN(trainer_, Trainer::Create(experiment_, options));
+  if (experiment_.validation().enable()) {
+    TITAN_ASSIGN_OR_RETURN(validator_, Validator::Create(experiment_, inputs_.files, trainer_->mesh()));
+  }
   return resumes ? Restore() : absl::OkStatus();
 }
 
@@ -157,6 +165,7 @@ absl::Status Run::Restore() {
   const std::string& path = inputs_.directory.checkpoint;
   TITAN_ASSIGN_OR_RETURN(restored_, RestoreProgress(path, experiment_, *trainer_, *loader_));
   tokens_seen_ = restored_->tokens_seen;
+  validated_step_ = trainer_->step();
   if (!is_first()) return absl::OkStatus();
   TITAN_ASSIGN_OR_RETURN(const Checkpoint stored, OpenCheckpoint(path));
   config::Experiment earlier;
@@ -197,11 +206,22 @@ absl::Status Run::OpenSinks() {
   if (experiment_.metrics().enable_tensorboard()) {
     TITAN_ASSIGN_OR_RETURN(
         sinks_.emplace_back(),
-        OpenTensorBoard(Path(experiment_.metrics().save_tb_folder()),
-                        {.log_freq = experiment_.metrics().log_freq(),
-                         .total_steps = total_steps,
-                         .resume_step = resume_step,
-                         .memory_capacity_bytes = FactsOf(experiment_.cluster().accelerator()).memory_bytes}));
+        OpenTensorBoard(
+            Path(experiment_.metrics().save_tb_folder()),
+            {.log_freq = experiment_.metrics().log_freq(),
+             .total_steps = total_steps,
+             .resume_step = resume_step,
+             .memory_capacity_bytes = FactsOf(experiment_.cluster().accelerator()).memory_bytes,
+             .optimizer = experiment_.optimizer().name() == config::Optimizer::NAME_MUON ? "Muon" : "AdamW"}));
+  }
+  if (experiment_.metrics().prometheus_port() != -1) {
+    TITAN_ASSIGN_OR_RETURN(std::unique_ptr<PrometheusSink> prometheus,
+                           OpenPrometheus({.address = experiment_.metrics().prometheus_address(),
+                                           .port = experiment_.metrics().prometheus_port(),
+                                           .run = inputs_.name,
+                                           .digest = inputs_.run_id}));
+    console_.Note(absl::StrCat("metrics for Prometheus at ", prometheus->url()));
+    sinks_.push_back(std::move(prometheus));
   }
   sinks_.push_back(OpenReport(inputs_.directory.path));
   return absl::OkStatus();
@@ -227,6 +247,8 @@ absl::Status Run::Loop() {
                                                                    [this] { checkpointer_->BeforeUpdate(); }));
     TITAN_RETURN_IF_ERROR(profiler_.EndStep(result.step));
     if (is_first()) TITAN_RETURN_IF_ERROR(LogStep(result, Since(before, trainer_->traffic()), data_seconds));
+    // Before the checkpoint: a run that continues from it does not validate this step again.
+    if (validator_ != nullptr && validator_->IsDue(result.step)) TITAN_RETURN_IF_ERROR(Validate());
     if (result.someone_wants_to_stop) {
       TITAN_RETURN_IF_ERROR(FlushSinks());
       TITAN_RETURN_IF_ERROR(checkpointer_->Finish(/*is_end=*/false, tokens_seen_));
@@ -240,8 +262,30 @@ absl::Status Run::Loop() {
       TITAN_RETURN_IF_ERROR(checkpointer_->Save(tokens_seen_));
     }
   }
+  if (validator_ != nullptr && validated_step_ != trainer_->step()) TITAN_RETURN_IF_ERROR(Validate());
   TITAN_RETURN_IF_ERROR(FlushSinks());
   return checkpointer_->Finish(/*is_end=*/true, tokens_seen_);
+}
+
+absl::Status Run::Validate() {
+  const auto start = Clock::now();
+  validated_step_ = trainer_->step();
+  TITAN_ASSIGN_OR_RETURN(const ValidationLoss validation, validator_->Run(*trainer_));
+  if (!is_first()) return absl::OkStatus();
+  ValidationMetrics metrics;
+  metrics.step = validated_step_;
+  metrics.loss = validation.loss;
+  metrics.tokens = validation.tokens;
+  metrics.seconds = SecondsSince(start);
+  const double devices = world_ == nullptr ? 1 : static_cast<double>(world_->size());
+  metrics.tokens_per_second = static_cast<double>(metrics.tokens) / metrics.seconds / devices;
+  metrics.memory_bytes = PeakMemoryBytes(device_);
+  step_end_ = Clock::now();  // no step took this time
+  TITAN_RETURN_IF_ERROR(console_.LogValidation(metrics));
+  for (const std::unique_ptr<MetricsSink>& sink : sinks_) {
+    TITAN_RETURN_IF_ERROR(WithoutFullDisk(sink->LogValidation(metrics)));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status Run::LogStep(const StepResult& result, const Traffic& traffic, double data_seconds) {

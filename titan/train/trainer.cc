@@ -98,7 +98,8 @@ absl::Status CheckBatch(const Batch& batch, int64_t rows_per_round) {
   if (batch.rows <= 0 || batch.rows % rows_per_round != 0) {
     return absl::InvalidArgumentError(absl::StrCat("a batch of ", batch.rows, " rows cannot be cut into rounds of ",
                                                    rows_per_round,
-                                                   " (training.local_batch_size times the ranks of data parallelism)"));
+                                                   " (training.local_batch_size, in validation the rows of a "
+                                                   "microbatch, times the ranks of data parallelism)"));
   }
   if (batch.tokens.size() != size || batch.labels.size() != size || batch.positions.size() != size) {
     return absl::InvalidArgumentError(
@@ -244,7 +245,10 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const config::Experimen
     TITAN_ASSIGN_OR_RETURN(
         trainer->parameters_,
         Parameters::Create(spec, *trainer->groups_, parameters, options.initial_value ? options.initial_value : drawn));
-    trainer->optimizer_ = std::make_unique<AdamW>(experiment.optimizer(), trainer->parameters_->masters());
+    TITAN_ASSIGN_OR_RETURN(
+        trainer->optimizer_,
+        Optimizer::Create(experiment.optimizer(), spec, *trainer->parameters_, *trainer->groups_,
+                          {.device = options.device, .matrix_dtype = trainer->settings_->compute_dtype}));
     return absl::OkStatus();
   }));
   if (mesh.size(MeshAxis::kPp) > 1) TITAN_RETURN_IF_ERROR(trainer->CreatePipeline(std::move(plan)));
@@ -286,15 +290,13 @@ absl::StatusOr<Gradients> Trainer::ComputeGradients(const Batch& batch, bool wan
   gradients.valid_tokens = std::count_if(batch.labels.begin(), batch.labels.end(), [](int64_t l) { return l != -100; });
   const double divisor = static_cast<double>(std::max<int64_t>(gradients.valid_tokens, 1));
   TITAN_RETURN_IF_ERROR(CatchTorchErrors(absl::StrCat("step ", step_ + 1), [&]() -> absl::Status {
-    const int64_t dp_rank = groups_->coordinate(MeshAxis::kDpReplicate) * groups_->mesh().size(MeshAxis::kDpShard) +
-                            groups_->coordinate(MeshAxis::kDpShard);
-    const int64_t rows = batch.rows / dp_size;
+    const Batch rows = LocalRows(batch);
     if (pipeline_ != nullptr && settings_->device.is_cuda() && !std::exchange(pipeline_rehearsed_, true)) {
-      RehearsePipeline(batch);
+      RehearsePipeline(rows, /*forward_only=*/false);
     }
-    parameters_->BeginStep(rows / settings_->microbatch_rows);
+    parameters_->BeginStep(rows.rows / settings_->microbatch_rows);
     at::Tensor loss_sum = at::zeros({}, at::TensorOptions(settings_->device).dtype(at::kDouble));
-    Accumulate(batch, dp_rank * rows, (dp_rank + 1) * rows, 1 / divisor, loss_sum);
+    Accumulate(rows, 1 / divisor, loss_sum);
     parameters_->FinishGradients();
     // What several ranks know is counted once: the loss by the first rank of tensor parallelism.
     if (groups_->tp().rank() != 0) loss_sum.zero_();
@@ -312,6 +314,32 @@ absl::StatusOr<Gradients> Trainer::ComputeGradients(const Batch& batch, bool wan
   return gradients;
 }
 
+absl::StatusOr<double> Trainer::LossSum(const Batch& batch) {
+  const int64_t rows_per_microbatch = pipeline_ != nullptr ? settings_->microbatch_rows : 1;
+  TITAN_RETURN_IF_ERROR(CheckBatch(batch, rows_per_microbatch * DataParallelSize(groups_->mesh())));
+  double sum = 0;
+  TITAN_RETURN_IF_ERROR(CatchTorchErrors(absl::StrCat("the validation after step ", step_), [&]() -> absl::Status {
+    const Batch rows = LocalRows(batch);
+    at::Tensor loss_sum = at::zeros({}, at::TensorOptions(settings_->device).dtype(at::kDouble));
+    if (pipeline_ == nullptr) {
+      loss_sum.add_(ForwardLossSum(*model_, *parameters_, CutUp(rows, rows.rows).front()));
+    } else {
+      if (settings_->device.is_cuda() && !std::exchange(forward_rehearsed_, true)) {
+        RehearsePipeline(rows, /*forward_only=*/true);
+      }
+      loss_sum.add_(pipeline_->ForwardLossSum(CutUp(rows, rows_per_microbatch)));
+    }
+    parameters_->FinishUpdate();  // the next step gathers as if nothing had been
+    if (groups_->tp().rank() != 0) loss_sum.zero_();
+    groups_->world().AllReduce(loss_sum).Wait();
+    const at::Tensor value = loss_sum.cpu();
+    if (const absl::Status status = groups_->status(); !status.ok()) return WithExitCode(status, ExitCode::kPeerLost);
+    sum = value.const_data_ptr<double>()[0];
+    return absl::OkStatus();
+  }));
+  return sum;
+}
+
 // Of the gradients' elements that no other rank counts: a scalar in fp64.
 at::Tensor Trainer::LocalSumOfSquares() const {
   const std::vector<at::Tensor>& all = parameters_->gradients();
@@ -323,6 +351,14 @@ at::Tensor Trainer::LocalSumOfSquares() const {
     split.push_back(all[unit].narrow(0, replicated, all[unit].numel() - replicated));
   }
   return GlobalNorm(split).square();
+}
+
+// Of a global batch, what this rank's coordinates of data parallelism give it.
+Batch Trainer::LocalRows(const Batch& batch) const {
+  const int64_t rows = batch.rows / DataParallelSize(groups_->mesh());
+  const int64_t dp_rank = groups_->coordinate(MeshAxis::kDpReplicate) * groups_->mesh().size(MeshAxis::kDpShard) +
+                          groups_->coordinate(MeshAxis::kDpShard);
+  return batch.Slice(dp_rank * rows, (dp_rank + 1) * rows);
 }
 
 // The rows of a batch as microbatches, on the device, of context parallelism this rank's part.
@@ -346,22 +382,23 @@ std::vector<Microbatch> Trainer::CutUp(const Batch& batch, int64_t microbatch_ro
 
 // With two microbatches, because the second one's gradients are added to the first one's: one whose rows are a document
 // each, one whose rows are nothing but beginnings of documents. Each has kernels of its own.
-void Trainer::RehearsePipeline(const Batch& batch) {
-  parameters_->BeginStep(2);
+void Trainer::RehearsePipeline(const Batch& batch, bool forward_only) {
+  if (!forward_only) parameters_->BeginStep(2);
   for (const bool several_documents : {false, true}) {
     Batch rows = batch.Slice(0, settings_->microbatch_rows);
     for (size_t i = 0; i < rows.positions.size(); ++i) {
       rows.positions[i] = several_documents ? 0 : static_cast<int64_t>(i) % rows.seq_len;
     }
-    pipeline_->Rehearse(CutUp(rows, settings_->microbatch_rows).front());
+    pipeline_->Rehearse(CutUp(rows, settings_->microbatch_rows).front(), forward_only);
   }
+  if (forward_only) return;
   parameters_->FinishGradients();
   parameters_->ClearGradients();
 }
 
-// Forward and backward of this rank's rows [begin, end); adds the sums of their cross-entropies to `loss_sum`.
-void Trainer::Accumulate(const Batch& batch, int64_t begin, int64_t end, double gradient_scale, at::Tensor& loss_sum) {
-  for (int64_t row = begin; row < end; row += settings_->local_batch_size) {
+// Forward and backward of this rank's rows; adds the sums of their cross-entropies to `loss_sum`.
+void Trainer::Accumulate(const Batch& batch, double gradient_scale, at::Tensor& loss_sum) {
+  for (int64_t row = 0; row < batch.rows; row += settings_->local_batch_size) {
     const std::vector<Microbatch> microbatches =
         CutUp(batch.Slice(row, row + settings_->local_batch_size), settings_->microbatch_rows);
     if (pipeline_ != nullptr) {
@@ -413,8 +450,7 @@ absl::Status Trainer::NonFiniteError(const Gradients& gradients) const {
 
 absl::Status Trainer::Update(const Gradients& gradients) {
   TITAN_RETURN_IF_ERROR(CatchTorchErrors(absl::StrCat("the optimizer's step ", step_ + 1), [&]() -> absl::Status {
-    optimizer_->Update(parameters_->gradients(), lr(), ClipCoefficient(gradients.grad_norm, settings_->max_norm),
-                       parameters_->copies());
+    optimizer_->Update(settings_->schedule.Factor(step_), ClipCoefficient(gradients.grad_norm, settings_->max_norm));
     parameters_->ClearGradients();
     parameters_->FinishUpdate();
     return absl::OkStatus();
@@ -424,9 +460,9 @@ absl::Status Trainer::Update(const Gradients& gradients) {
 }
 
 std::vector<std::pair<std::string, const std::vector<at::Tensor>*>> Trainer::StateUnits() const {
-  return {{"model.", &parameters_->masters()},
-          {"optimizer.exp_avg.", &optimizer_->exp_avg()},
-          {"optimizer.exp_avg_sq.", &optimizer_->exp_avg_sq()}};
+  std::vector<std::pair<std::string, const std::vector<at::Tensor>*>> units = optimizer_->StateUnits();
+  units.insert(units.begin(), {"model.", &parameters_->masters()});
+  return units;
 }
 
 std::vector<std::pair<std::string, at::Tensor>> Trainer::State() const {
@@ -435,6 +471,7 @@ std::vector<std::pair<std::string, at::Tensor>> Trainer::State() const {
   NamedTensors state;
   for (const auto& [prefix, units] : StateUnits()) {
     for (size_t i = 0; i < pieces.size(); ++i) {
+      if (!optimizer_->HasState(prefix, pieces[i].name)) continue;
       at::Tensor value = alone ? parameters_->View(pieces[i], *units) : parameters_->Gather(i, *units);
       if (value.defined()) state.emplace_back(absl::StrCat(prefix, pieces[i].name), std::move(value));
     }
@@ -475,8 +512,8 @@ void Trainer::CollectFromStages(NamedTensors& state) const {
       for (size_t i = 0; i < owned.size(); ++i) {
         if (!owned[i]) continue;
         for (const ParameterSpec& parameter : model_->spec().blocks[i].parameters) {
-          const at::TensorOptions like_a_master = parameters_->masters().front().options();
-          const at::Tensor value = at::empty(parameter.shape, like_a_master.device(settings_->device));
+          if (!optimizer_->HasState(prefix, parameter.name)) continue;
+          const at::Tensor value = at::empty(parameter.shape, units->front().options().device(settings_->device));
           pp.Exchange({}, {{.tensor = value, .peer = peer}}).Wait();
           all[absl::StrCat(prefix, parameter.name)] = value.cpu();
         }
@@ -487,6 +524,7 @@ void Trainer::CollectFromStages(NamedTensors& state) const {
   for (const auto& [prefix, units] : StateUnits()) {
     for (const BlockSpec& block : model_->spec().blocks) {
       for (const ParameterSpec& parameter : block.parameters) {
+        if (!optimizer_->HasState(prefix, parameter.name)) continue;
         const std::string name = absl::StrCat(prefix, parameter.name);
         state.emplace_back(name, all.at(name));
       }
@@ -498,7 +536,7 @@ std::vector<Trainer::StatePiece> Trainer::LocalState() const {
   std::vector<StatePiece> state;
   for (const auto& [prefix, units] : StateUnits()) {
     for (const Parameters::Piece& piece : parameters_->pieces()) {
-      if (piece.begin == piece.end) continue;
+      if (piece.begin == piece.end || !optimizer_->HasState(prefix, piece.name)) continue;
       const bool is_split = piece.split != TensorSplit::kReplicated;
       StatePiece& part = state.emplace_back();
       part.name = absl::StrCat(prefix, piece.name);

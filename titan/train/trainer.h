@@ -25,8 +25,8 @@
 #include "titan/checkpoint/box.h"
 #include "titan/data/loader.h"
 #include "titan/model/model.h"
-#include "titan/optim/adamw.h"
 #include "titan/optim/lr_schedule.h"
+#include "titan/optim/optimizer.h"
 #include "titan/parallel/groups.h"
 #include "titan/parallel/parameters.h"
 #include "titan/parallel/pipeline.h"
@@ -98,6 +98,10 @@ class Trainer {
   // the sum over all ranks. Valid tokens are counted from batch.labels. A loss or a gradient that is not finite is an
   // error with ExitCode::kNonFinite that names step, rank and the first bad parameter; the parameters are as they were.
   absl::StatusOr<Gradients> ComputeGradients(const Batch& batch, bool wants_to_stop = false);
+  // Forward alone, each rank its part of the batch at once: the sum of the token cross-entropies over all ranks.
+  // Changes nothing that a step depends on. The sequences may be of another length than those of training;
+  // InvalidArgument for rows that cannot be dealt out evenly.
+  absl::StatusOr<double> LossSum(const Batch& batch);
   // Clips and applies the gradients of the last ComputeGradients, and counts the step.
   absl::Status Update(const Gradients& gradients);
 
@@ -105,11 +109,13 @@ class Trainer {
   // difference before and after it: State() sends, too.
   Traffic traffic() const;
 
+  const Mesh& mesh() const { return groups_->mesh(); }
   const Model& model() const { return *model_; }
   const Parameters& parameters() const { return *parameters_; }
 
   // What this rank holds of one of the tensors that a checkpoint has: "model.<parameter>",
-  // "optimizer.exp_avg.<parameter>", "optimizer.exp_avg_sq.<parameter>".
+  // "optimizer.exp_avg.<parameter>" and "optimizer.exp_avg_sq.<parameter>", or "optimizer.momentum.<parameter>" where
+  // the parameter has Muon.
   struct StatePiece {
     std::string name;
     std::vector<int64_t> shape;  // of the whole tensor
@@ -137,13 +143,14 @@ class Trainer {
   explicit Trainer(std::unique_ptr<Settings> settings);
 
   absl::Status CreatePipeline(PipelinePlan plan);
-  void RehearsePipeline(const Batch& batch);
+  void RehearsePipeline(const Batch& batch, bool forward_only);
+  Batch LocalRows(const Batch& batch) const;
   std::vector<Microbatch> CutUp(const Batch& batch, int64_t microbatch_rows) const;
-  void Accumulate(const Batch& batch, int64_t begin, int64_t end, double gradient_scale, at::Tensor& loss_sum);
+  void Accumulate(const Batch& batch, double gradient_scale, at::Tensor& loss_sum);
   at::Tensor LocalSumOfSquares() const;
   absl::Status NonFiniteError(const Gradients& gradients) const;
   using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
-  // (prefix of the names, tensors like masters) of everything in State().
+  // (prefix of the names, tensors like masters) of everything in State(), but for what optimizer_ has no state of.
   std::vector<std::pair<std::string, const std::vector<at::Tensor>*>> StateUnits() const;
   void CollectFromStages(NamedTensors& state) const;
 
@@ -154,9 +161,9 @@ class Trainer {
   std::unique_ptr<BlockParallelism> parallelism_;
   std::unique_ptr<Parameters> parameters_;
   std::unique_ptr<Pipeline> pipeline_;  // with a pp axis larger than 1
-  bool pipeline_rehearsed_ = false;
+  bool pipeline_rehearsed_ = false, forward_rehearsed_ = false;
   std::unique_ptr<MicrobatchGraphs> graphs_;  // with training.enable_cuda_graphs
-  std::unique_ptr<AdamW> optimizer_;
+  std::unique_ptr<Optimizer> optimizer_;
   int64_t step_ = 0;
 };
 

@@ -162,7 +162,8 @@ TEST(TrainerTest, RecordedWorkChangesNothing) {
         const std::string mode = absl::StrCat("activation_checkpoint.mode=", recompute);
         const auto launched = Make(TinyExperiment({compute, mode}), {.device = device});
         const auto recorded =
-            Make(TinyExperiment({compute, mode, "training.enable_cuda_graphs=true"}), {.device = device});
+            Make(TinyExperiment({compute, mode, "cluster.accelerator=h200", "training.enable_cuda_graphs=true"}),
+                 {.device = device});
         for (int64_t step = 0; step < 8; ++step) {
           Batch batch = MakeBatch(step);
           if (step % 4 == 1) {
@@ -181,6 +182,39 @@ TEST(TrainerTest, RecordedWorkChangesNothing) {
   }
 }
 
+TEST(TrainerTest, TheLossSumOfABatchIsThatOfAStep) {
+  for (const char* mode : {"none", "full"}) {
+    const auto trainer = Make(TinyExperiment({absl::StrCat("activation_checkpoint.mode=", mode)}), {.fp64 = true});
+    for (int64_t step = 0; step < 2; ++step) {
+      const auto sum = trainer->LossSum(MakeBatch(step));
+      const auto result = trainer->Step(MakeBatch(step));
+      ASSERT_TRUE(sum.ok() && result.ok()) << sum.status() << result.status();
+      EXPECT_NEAR(*sum / static_cast<double>(result->valid_tokens), result->loss, 1e-12);
+    }
+  }
+}
+
+// Of rows of another length and number, between steps and in the midst of one.
+TEST(TrainerTest, ALossSumChangesNothing) {
+  const auto experiment = TinyExperiment({"activation_checkpoint.mode=selective",
+                                          "activation_checkpoint.selective_ac_option=op", "determinism.mode=bitwise"});
+  const auto straight = Make(experiment), looking = Make(experiment);
+  Batch other = MakeBatch(5);
+  other.rows = 8;
+  other.seq_len = kSeqLen / 2;
+  for (int64_t step = 0; step < 3; ++step) {
+    ASSERT_TRUE(looking->LossSum(other).ok());
+    const auto expected = straight->Step(MakeBatch(step));
+    const auto gradients = looking->ComputeGradients(MakeBatch(step));
+    ASSERT_TRUE(expected.ok() && gradients.ok());
+    ASSERT_TRUE(looking->LossSum(other).ok());
+    ASSERT_TRUE(looking->Update(*gradients).ok());
+    EXPECT_EQ(gradients->loss, expected->loss);
+    EXPECT_EQ(gradients->grad_norm, expected->grad_norm);
+  }
+  ExpectSameState(*straight, *looking);
+}
+
 TEST(TrainerTest, ASkippedUpdateLeavesEverythingAsItWas) {
   const auto once = Make(TinyExperiment());
   const auto skipping = Make(TinyExperiment());
@@ -192,10 +226,40 @@ TEST(TrainerTest, ASkippedUpdateLeavesEverythingAsItWas) {
   ExpectSameState(*once, *skipping);
 }
 
+// Muon for matrices of layers, AdamW for the rest.
+const std::vector<std::string> kMuon = {
+    "optimizer.name=Muon", R"(optimizer.param_groups=[{"pattern": "tok_embeddings|output|norm", "lr": 0.005}])"};
+
+TEST(TrainerTest, MuonLearnsAndKeepsHalfTheState) {
+  std::vector<std::string> overrides = kMuon;
+  overrides.push_back("optimizer.adjust_lr_fn=match_rms_adamw");
+  const auto trainer = Make(TinyExperiment(overrides));
+  const double first = trainer->Step(MakeBatch(0))->loss;
+  double last = first;
+  for (int i = 0; i < 8; ++i) last = trainer->Step(MakeBatch(0))->loss;
+  EXPECT_LT(last, first - 0.3);
+  int momenta = 0, squares = 0;
+  for (const auto& [name, tensor] : trainer->State()) {
+    momenta += name.rfind("optimizer.momentum.layers.", 0) == 0;
+    squares += name.rfind("optimizer.exp_avg_sq.", 0) == 0;
+    EXPECT_NE(name, "optimizer.exp_avg.layers.0.attention.wq.weight");
+    EXPECT_GT(tensor.abs().max().item<double>(), 0) << name;
+  }
+  EXPECT_EQ(momenta, 14);
+  EXPECT_EQ(squares, 7);
+}
+
 TEST(TrainerTest, ContinuesBitForBitFromItsState) {
-  for (const char* precision : {"float32", "bfloat16"}) {
-    const config::Experiment experiment =
-        TinyExperiment({absl::StrCat("training.mixed_precision_param=", precision), "determinism.mode=bitwise"});
+  std::vector<std::vector<std::string>> cases = {{"training.mixed_precision_param=float32"},
+                                                 {"training.mixed_precision_param=bfloat16"},
+                                                 {"optimizer.state_in_bfloat16=true"}};
+  for (size_t i = 1; i <= 2; ++i) {
+    cases.push_back(kMuon);
+    cases.back().push_back(cases[i].front());
+  }
+  for (std::vector<std::string> overrides : cases) {
+    overrides.push_back("determinism.mode=bitwise");
+    const config::Experiment experiment = TinyExperiment(overrides);
     const auto straight = Make(experiment);
     const auto stopped = Make(experiment);
     for (int64_t step = 0; step < 3; ++step) {
@@ -203,8 +267,8 @@ TEST(TrainerTest, ContinuesBitForBitFromItsState) {
       ASSERT_TRUE(stopped->Step(MakeBatch(step)).ok());
     }
     const auto state = stopped->State();
-    const auto resumed = Make(TinyExperiment(
-        {absl::StrCat("training.mixed_precision_param=", precision), "determinism.mode=bitwise", "debug.seed=7"}));
+    overrides.push_back("debug.seed=7");
+    const auto resumed = Make(TinyExperiment(overrides));
     const auto read = [&](const Trainer::StatePiece& piece, const at::Tensor& out) -> absl::Status {
       for (const auto& [key, tensor] : state) {
         if (key != piece.name) continue;
@@ -227,6 +291,31 @@ TEST(TrainerTest, ContinuesBitForBitFromItsState) {
     }
     ExpectSameState(*straight, *resumed);
   }
+}
+
+// Averages of 8 bits: another run, but not by much; and they are what a checkpoint holds.
+TEST(TrainerTest, StateInBfloat16FollowsThatInFloat32) {
+  const auto exact = Make(TinyExperiment()), rounded = Make(TinyExperiment({"optimizer.state_in_bfloat16=true"}));
+  double difference = 0;
+  for (int64_t step = 0; step < 8; ++step) {
+    const double expected = exact->Step(MakeBatch(step % 2))->loss;
+    const double actual = rounded->Step(MakeBatch(step % 2))->loss;
+    EXPECT_NEAR(actual, expected, 0.02 * expected);
+    difference = std::max(difference, std::abs(actual - expected));
+  }
+  EXPECT_GT(difference, 0);
+  for (const auto& [name, tensor] : rounded->State()) {
+    EXPECT_EQ(tensor.scalar_type(), name.rfind("model.", 0) == 0 ? at::kFloat : at::kBFloat16) << name;
+  }
+}
+
+TEST(TrainerTest, RefusesAPatternThatIsFoundNowhere) {
+  const absl::Status status =
+      Trainer::Create(TinyExperiment({R"(optimizer.param_groups=[{"pattern": "embed_tokens"}])"}), {}).status();
+  EXPECT_EQ(ExitCodeOf(status), ExitCode::kUsage);
+  EXPECT_NE(status.message().find("optimizer.param_groups.0.pattern: \"embed_tokens\" is found in no parameter"),
+            std::string::npos)
+      << status;
 }
 
 // 16 mantissa bits less: the loss of one forward pass agrees to about 1e-2, and not to fp32's 1e-6.

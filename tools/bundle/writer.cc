@@ -28,19 +28,20 @@ Json Describe(const ManifestEntry& entry) {
   return {{"path", entry.path}, {"bytes", entry.bytes}, {"sha256", entry.sha256}};
 }
 
-// What `experiment` reads that `data` lacks. Whether the fields make sense is the strict reader's business, not ours.
-absl::Status CheckSources(std::string_view experiment, const Json& data) {
-  const Json parsed = Json::parse(experiment, nullptr, /*allow_exceptions=*/false);
-  const auto group = parsed.find("data");
-  if (group == parsed.end() || !group->is_object() || !group->contains("sources")) {
-    return absl::InvalidArgumentError("the experiment has no data.sources");
+// What the sources of `group` of `experiment` read that `data` lacks.
+absl::Status CheckSourcesOf(const std::string& group, const Json& experiment, const Json& data) {
+  const auto found = experiment.find(group);
+  if (found == experiment.end() || !found->is_object() || !found->contains("sources")) {
+    return absl::InvalidArgumentError(absl::StrCat("the experiment has no ", group, ".sources"));
   }
-  for (const Json& source : (*group)["sources"]) {
-    if (!source.is_object()) return absl::InvalidArgumentError("an element of data.sources is not an object");
+  for (const Json& source : (*found)["sources"]) {
+    if (!source.is_object()) {
+      return absl::InvalidArgumentError(absl::StrCat("an element of ", group, ".sources is not an object"));
+    }
     const std::string corpus = source.value("corpus", "");
     if (corpus == kSynthetic) continue;
     if (!data["corpora"].contains(corpus)) {
-      return absl::InvalidArgumentError(absl::StrCat("data.sources reads the corpus \"", corpus,
+      return absl::InvalidArgumentError(absl::StrCat(group, ".sources reads the corpus \"", corpus,
                                                      "\", which the target does not bind: add it to its `corpora`"));
     }
     if (source.value("format", "text") != "tokens" && data["tokenizer"].is_null()) {
@@ -49,6 +50,16 @@ absl::Status CheckSources(std::string_view experiment, const Json& data) {
     }
   }
   return absl::OkStatus();
+}
+
+// What `experiment` reads that `data` lacks. Whether the fields make sense is the strict reader's business, not ours.
+absl::Status CheckSources(std::string_view experiment, const Json& data) {
+  const Json parsed = Json::parse(experiment, nullptr, /*allow_exceptions=*/false);
+  TITAN_RETURN_IF_ERROR(CheckSourcesOf("data", parsed, data));
+  const auto validation = parsed.find("validation");
+  const bool validates = validation != parsed.end() && validation->is_object() && validation->contains("enable") &&
+                         (*validation)["enable"] == true;
+  return validates ? CheckSourcesOf("validation", parsed, data) : absl::OkStatus();
 }
 
 absl::Status Copy(const std::string& source, const ManifestEntry& entry, const std::string& out) {

@@ -57,6 +57,11 @@ TEST(DataManifest, NamesWhatIsMissing) {
   EXPECT_THAT(std::string(DataManifest(experiment, {}).status().message()), HasSubstr("\"c4\""));
   EXPECT_THAT(std::string(DataManifest(experiment, {{"data/c4/a.txt", 3, "aa"}}).status().message()),
               HasSubstr("tokenizer"));
+  const std::string validates = R"({"data": {"sources": [{"corpus": "synthetic"}]},
+    "validation": {"enable": true, "sources": [{"corpus": "held_out", "format": "tokens"}]}})";
+  EXPECT_THAT(std::string(DataManifest(validates, {}).status().message()),
+              HasSubstr("validation.sources reads the corpus \"held_out\""));
+  EXPECT_TRUE(DataManifest(validates, {{"data/held_out/a.bin", 3, "aa"}}).ok());
   const std::string tokens = R"({"data": {"sources": [{"corpus": "c4", "format": "tokens"}]}})";
   EXPECT_TRUE(DataManifest(tokens, {{"data/c4/a.bin", 3, "aa"}}).ok());
 }
