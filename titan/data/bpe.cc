@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "titan/base/status_macros.h"
 #include "titan/data/byte_level.h"
@@ -20,6 +21,7 @@ namespace {
 
 constexpr int64_t kMaxId = 1 << 24;
 constexpr size_t kMaxShortWord = 48;
+constexpr std::string_view kSpace = "\u2581";  // as sentencepiece writes it
 
 uint64_t Key(int32_t left, int32_t right) { return static_cast<uint64_t>(left) << 32 | static_cast<uint32_t>(right); }
 
@@ -129,6 +131,9 @@ absl::Status Bpe::ReadUnknown(const nlohmann::json& model) {
 absl::Status Bpe::ReadMerges(const nlohmann::json& merges) {
   if (!merges.is_array()) return absl::InvalidArgumentError("model: \"merges\" must be a list");
   merges_.reserve(merges.size());
+  const auto space = ids_.find(kSpace);
+  cuts_at_spaces_ =
+      !byte_level_ && !ignore_merges_ && suffix_.empty() && space != ids_.end() && space->second != unknown_id_;
   int32_t rank = 0;
   for (const nlohmann::json& merge : merges) {
     const auto error = [&](std::string_view what) {
@@ -145,6 +150,7 @@ absl::Status Bpe::ReadMerges(const nlohmann::json& merges) {
     if (left_id == ids_.end() || right_id == ids_.end() || result == ids_.end()) {
       return error(absl::StrCat("of \"", pair->first, "\" and \"", pair->second, "\" is not in the vocabulary"));
     }
+    if (absl::StartsWith(*right, kSpace) && !absl::EndsWith(*left, kSpace)) cuts_at_spaces_ = false;
     merges_[Key(left_id->second, right_id->second)] = {rank, result->second};  // of equals the last one counts
     ++rank;
   }
@@ -157,11 +163,23 @@ const Bpe::Merge* Bpe::FindMerge(int32_t left, int32_t right) const {
 }
 
 void Bpe::Encode(std::string_view word, std::vector<int64_t>* ids) const {
-  const bool is_cached = word.size() <= WordCache::kMaxWord;
-  if (is_cached && cache_.Find(word, ids)) return;
-  std::vector<int32_t> symbols = EncodeUncached(word);
+  // Without a pre-tokenizer a whole text is one word, too long for the cache and slow to merge.
+  while (cuts_at_spaces_ && !word.empty()) {
+    size_t letters = 0;
+    while (absl::StartsWith(word.substr(letters), kSpace)) letters += kSpace.size();
+    const std::string_view part = word.substr(0, word.find(kSpace, letters));
+    EncodePart(part, ids);
+    word.remove_prefix(part.size());
+  }
+  if (!word.empty()) EncodePart(word, ids);
+}
+
+void Bpe::EncodePart(std::string_view part, std::vector<int64_t>* ids) const {
+  const bool is_cached = part.size() <= WordCache::kMaxWord;
+  if (is_cached && cache_.Find(part, ids)) return;
+  std::vector<int32_t> symbols = EncodeUncached(part);
   ids->insert(ids->end(), symbols.begin(), symbols.end());
-  if (is_cached) cache_.Add(word, std::move(symbols));
+  if (is_cached) cache_.Add(part, std::move(symbols));
 }
 
 std::vector<int32_t> Bpe::EncodeUncached(std::string_view word) const {

@@ -45,6 +45,7 @@ class Bpe : public Model {
 
   // nullptr if the two do not merge.
   const Merge* FindMerge(int32_t left, int32_t right) const;
+  void EncodePart(std::string_view part, std::vector<int64_t>* ids) const;
   std::vector<int32_t> EncodeUncached(std::string_view word) const;
   std::vector<int32_t> BytesOf(std::string_view word) const;
   std::vector<int32_t> CharactersOf(std::string_view word) const;
@@ -52,9 +53,10 @@ class Bpe : public Model {
   void MergeLong(std::vector<int32_t>* symbols) const;   // O(n log n)
 
   const bool byte_level_;
-  bool ignore_merges_ = false;  // a word that is in the vocabulary is one token, whatever the merges say
-  bool fuse_unknown_ = false;   // unknown characters in a row are one token
-  std::string suffix_;          // the last character of a word has it
+  bool ignore_merges_ = false;   // a word that is in the vocabulary is one token, whatever the merges say
+  bool fuse_unknown_ = false;    // unknown characters in a row are one token
+  bool cuts_at_spaces_ = false;  // no token goes on where spaces (U+2581) begin: parts between can be encoded alone
+  std::string suffix_;           // the last character of a word has it
   absl::flat_hash_map<std::string, int32_t> ids_;  // by text: raw bytes, if byte_level_
   absl::flat_hash_map<uint64_t, Merge> merges_;    // by left << 32 | right
 
