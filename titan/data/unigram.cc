@@ -1,6 +1,9 @@
 #include "titan/data/unigram.h"
 
 #include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <cstdlib>
 #include <limits>
 #include <string>
 #include <utility>
@@ -18,6 +21,31 @@ constexpr size_t kMaxTokens = 1 << 24;
 constexpr double kUnknownPenalty = 10;
 
 uint64_t Key(int32_t node, unsigned char byte) { return static_cast<uint64_t>(node) << 8 | byte; }
+
+// Hugging Face's JSON reader takes the digits of a number as an integer and multiplies or divides by a power of ten:
+// the last bit can differ from the nearest double. Where two paths have equal scores but for rounding, that decides.
+// Files have the shortest digits that give `value` back.
+double AsHuggingFaceReads(double value) {
+  char text[32];
+  const char* const end = std::to_chars(text, text + sizeof(text), std::abs(value), std::chars_format::scientific).ptr;
+  uint64_t digits = 0;
+  int exponent = 0;
+  const char* c = text;
+  for (bool in_fraction = false; c != end && *c != 'e'; ++c) {
+    if (*c == '.') {
+      in_fraction = true;
+      continue;
+    }
+    digits = digits * 10 + (*c - '0');
+    if (in_fraction) --exponent;
+  }
+  exponent += std::atoi(std::string(c + 1, end).c_str());
+  const auto power_of_ten = [](int n) { return std::strtod(absl::StrCat("1e", n).c_str(), nullptr); };
+  double result = static_cast<double>(digits);
+  for (; exponent < -308; exponent += 308) result /= 1e308;
+  result = exponent >= 0 ? result * power_of_ten(exponent) : result / power_of_ten(-exponent);
+  return std::copysign(result, value);
+}
 
 }  // namespace
 
@@ -46,7 +74,8 @@ absl::Status Unigram::ReadVocabulary(const nlohmann::json& vocabulary) {
           absl::StrCat("model: entry ", vocabulary_.size(), " of \"vocab\" must be [\"token\", score]"));
     }
     vocabulary_.emplace_back(entry[0].get<std::string>(), static_cast<int32_t>(vocabulary_.size()));
-    scores_.push_back(entry[1].get<double>());
+    const double score = entry[1].get<double>();
+    scores_.push_back(entry[1].is_number_float() ? AsHuggingFaceReads(score) : score);
   }
   unknown_score_ = *std::min_element(scores_.begin(), scores_.end()) - kUnknownPenalty;
   token_at_.push_back(-1);
