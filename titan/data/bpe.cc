@@ -7,38 +7,23 @@
 #include <tuple>
 #include <utility>
 
-#include "absl/hash/hash.h"
 #include "absl/status/status.h"
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "titan/base/status_macros.h"
 #include "titan/data/byte_level.h"
 #include "titan/data/json.h"
+#include "titan/data/utf8.h"
 
 namespace titan {
 namespace {
 
 constexpr int64_t kMaxId = 1 << 24;
 constexpr size_t kMaxShortWord = 48;
-constexpr size_t kMaxCachedWord = 64;
-constexpr size_t kMaxCachedWordsPerShard = 1 << 14;
+constexpr std::string_view kSpace = "\u2581";  // as sentencepiece writes it
 
 uint64_t Key(int32_t left, int32_t right) { return static_cast<uint64_t>(left) << 32 | static_cast<uint32_t>(right); }
-
-// Options of the BPE model that would change the result and are not there yet.
-absl::Status CheckOptions(const nlohmann::json& model) {
-  for (const char* option : {"continuing_subword_prefix", "end_of_word_suffix"}) {
-    const nlohmann::json& value = Member(model, option);
-    if (!value.is_null() && value != "") {
-      return absl::InvalidArgumentError(absl::StrCat("not supported yet: BPE with \"", option, "\""));
-    }
-  }
-  const nlohmann::json& dropout = Member(model, "dropout");
-  if (!dropout.is_null() && dropout != 0) {
-    return absl::InvalidArgumentError("not supported yet: BPE with \"dropout\"");
-  }
-  return absl::OkStatus();
-}
 
 // A merge is written as ["a", "b"] or "a b".
 std::optional<std::pair<std::string, std::string>> ReadMerge(const nlohmann::json& merge) {
@@ -54,15 +39,38 @@ std::optional<std::pair<std::string, std::string>> ReadMerge(const nlohmann::jso
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Bpe>> Bpe::FromJson(const nlohmann::json& model) {
-  const std::string type = TypeOf(model);
-  if (type != "BPE") return absl::InvalidArgumentError(absl::StrCat("not supported yet: the model \"", type, "\""));
-  TITAN_RETURN_IF_ERROR(CheckOptions(model));
-  std::unique_ptr<Bpe> bpe(new Bpe());
-  TITAN_ASSIGN_OR_RETURN(bpe->ignore_merges_, BoolMember(model, "ignore_merges", false));
+absl::StatusOr<std::unique_ptr<Model>> Bpe::FromJson(const nlohmann::json& model, bool byte_level) {
+  std::unique_ptr<Bpe> bpe(new Bpe(byte_level));
+  TITAN_RETURN_IF_ERROR(bpe->ReadOptions(model));
   TITAN_RETURN_IF_ERROR(bpe->ReadVocabulary(Member(model, "vocab")));
+  TITAN_RETURN_IF_ERROR(byte_level ? bpe->ReadBytes() : bpe->ReadUnknown(model));
   TITAN_RETURN_IF_ERROR(bpe->ReadMerges(Member(model, "merges")));
-  return bpe;
+  return std::unique_ptr<Model>(std::move(bpe));
+}
+
+absl::Status Bpe::ReadOptions(const nlohmann::json& model) {
+  const nlohmann::json& prefix = Member(model, "continuing_subword_prefix");
+  if (!prefix.is_null() && prefix != "") {
+    return absl::InvalidArgumentError("not supported yet: BPE with \"continuing_subword_prefix\"");
+  }
+  const nlohmann::json& dropout = Member(model, "dropout");
+  if (!dropout.is_null() && dropout != 0) {
+    return absl::InvalidArgumentError("not supported yet: BPE with \"dropout\"");
+  }
+  TITAN_ASSIGN_OR_RETURN(ignore_merges_, BoolMember(model, "ignore_merges", false));
+  if (Member(model, "end_of_word_suffix").is_null()) return absl::OkStatus();
+  TITAN_ASSIGN_OR_RETURN(const std::string suffix, StringMember(model, "end_of_word_suffix"));
+  const std::optional<std::string> text = TextOf(suffix);
+  if (!text.has_value()) {
+    return absl::InvalidArgumentError("model: \"end_of_word_suffix\" is not of the byte-level alphabet");
+  }
+  suffix_ = *text;
+  return absl::OkStatus();
+}
+
+std::optional<std::string> Bpe::TextOf(const std::string& token) const {
+  if (!byte_level_) return token;
+  return FromByteLevel(token);
 }
 
 absl::Status Bpe::ReadVocabulary(const nlohmann::json& vocabulary) {
@@ -75,16 +83,47 @@ absl::Status Bpe::ReadVocabulary(const nlohmann::json& vocabulary) {
     }
     vocabulary_.emplace_back(token, id.get<int32_t>());
     // A token outside of the byte alphabet can be decoded, and no text ever becomes it.
-    if (std::optional<std::string> bytes = FromByteLevel(token)) ids_.emplace(*std::move(bytes), id.get<int32_t>());
+    if (std::optional<std::string> text = TextOf(token)) ids_.emplace(*std::move(text), id.get<int32_t>());
   }
+  return absl::OkStatus();
+}
+
+absl::Status Bpe::ReadBytes() {
   for (int byte = 0; byte < 256; ++byte) {
-    const auto found = ids_.find(std::string(1, static_cast<char>(byte)));
-    if (found == ids_.end()) {
+    const std::string text(1, static_cast<char>(byte));
+    const auto inside = ids_.find(text);
+    const auto last = ids_.find(text + suffix_);
+    if (inside == ids_.end() || last == ids_.end()) {
       return absl::InvalidArgumentError(absl::StrCat("not supported yet: a vocabulary without the byte 0x",
                                                      absl::Hex(byte, absl::kZeroPad2),
                                                      " (it would silently be lost); expected a byte-level vocabulary"));
     }
-    byte_ids_[byte] = found->second;
+    byte_ids_[byte] = inside->second;
+    last_byte_ids_[byte] = last->second;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Bpe::ReadUnknown(const nlohmann::json& model) {
+  TITAN_ASSIGN_OR_RETURN(byte_fallback_, BoolMember(model, "byte_fallback", false));
+  TITAN_ASSIGN_OR_RETURN(fuse_unknown_, BoolMember(model, "fuse_unk", false));
+  bool has_all_bytes = byte_fallback_;
+  for (int byte = 0; byte < 256; ++byte) {
+    const auto found = ids_.find(ByteFallbackToken(byte));
+    fallback_ids_[byte] = found == ids_.end() ? -1 : found->second;
+    has_all_bytes &= found != ids_.end();
+  }
+  if (!Member(model, "unk_token").is_null()) {
+    TITAN_ASSIGN_OR_RETURN(const std::string unknown, StringMember(model, "unk_token"));
+    const auto found = ids_.find(unknown);
+    if (found == ids_.end()) {
+      return absl::InvalidArgumentError(absl::StrCat("model: \"vocab\" lacks the unk_token \"", unknown, "\""));
+    }
+    unknown_id_ = found->second;
+  } else if (!has_all_bytes) {
+    return absl::InvalidArgumentError(
+        "not supported yet: a vocabulary of characters with neither \"unk_token\" nor a byte fallback for all bytes "
+        "(unknown characters would silently be lost)");
   }
   return absl::OkStatus();
 }
@@ -92,6 +131,9 @@ absl::Status Bpe::ReadVocabulary(const nlohmann::json& vocabulary) {
 absl::Status Bpe::ReadMerges(const nlohmann::json& merges) {
   if (!merges.is_array()) return absl::InvalidArgumentError("model: \"merges\" must be a list");
   merges_.reserve(merges.size());
+  const auto space = ids_.find(kSpace);
+  cuts_at_spaces_ =
+      !byte_level_ && !ignore_merges_ && suffix_.empty() && space != ids_.end() && space->second != unknown_id_;
   int32_t rank = 0;
   for (const nlohmann::json& merge : merges) {
     const auto error = [&](std::string_view what) {
@@ -99,8 +141,8 @@ absl::Status Bpe::ReadMerges(const nlohmann::json& merges) {
     };
     const std::optional<std::pair<std::string, std::string>> pair = ReadMerge(merge);
     if (!pair.has_value()) return error("must be [\"a\", \"b\"] or \"a b\"");
-    const std::optional<std::string> left = FromByteLevel(pair->first);
-    const std::optional<std::string> right = FromByteLevel(pair->second);
+    const std::optional<std::string> left = TextOf(pair->first);
+    const std::optional<std::string> right = TextOf(pair->second);
     if (!left.has_value() || !right.has_value()) return error("is not of the byte-level alphabet");
     const auto left_id = ids_.find(*left);
     const auto right_id = ids_.find(*right);
@@ -108,6 +150,7 @@ absl::Status Bpe::ReadMerges(const nlohmann::json& merges) {
     if (left_id == ids_.end() || right_id == ids_.end() || result == ids_.end()) {
       return error(absl::StrCat("of \"", pair->first, "\" and \"", pair->second, "\" is not in the vocabulary"));
     }
+    if (absl::StartsWith(*right, kSpace) && !absl::EndsWith(*left, kSpace)) cuts_at_spaces_ = false;
     merges_[Key(left_id->second, right_id->second)] = {rank, result->second};  // of equals the last one counts
     ++rank;
   }
@@ -120,24 +163,23 @@ const Bpe::Merge* Bpe::FindMerge(int32_t left, int32_t right) const {
 }
 
 void Bpe::Encode(std::string_view word, std::vector<int64_t>* ids) const {
-  if (word.size() > kMaxCachedWord) {
-    for (const int32_t id : EncodeUncached(word)) ids->push_back(id);
-    return;
+  // Without a pre-tokenizer a whole text is one word, too long for the cache and slow to merge.
+  while (cuts_at_spaces_ && !word.empty()) {
+    size_t letters = 0;
+    while (absl::StartsWith(word.substr(letters), kSpace)) letters += kSpace.size();
+    const std::string_view part = word.substr(0, word.find(kSpace, letters));
+    EncodePart(part, ids);
+    word.remove_prefix(part.size());
   }
-  CacheShard& shard = cache_[absl::HashOf(word) % kCacheShards];
-  {
-    absl::MutexLock lock(shard.mutex);
-    const auto found = shard.words.find(word);
-    if (found != shard.words.end()) {
-      ids->insert(ids->end(), found->second.begin(), found->second.end());
-      return;
-    }
-  }
-  std::vector<int32_t> symbols = EncodeUncached(word);
+  if (!word.empty()) EncodePart(word, ids);
+}
+
+void Bpe::EncodePart(std::string_view part, std::vector<int64_t>* ids) const {
+  const bool is_cached = part.size() <= WordCache::kMaxWord;
+  if (is_cached && cache_.Find(part, ids)) return;
+  std::vector<int32_t> symbols = EncodeUncached(part);
   ids->insert(ids->end(), symbols.begin(), symbols.end());
-  absl::MutexLock lock(shard.mutex);
-  // Frequent words come early: a full cache is kept as it is.
-  if (shard.words.size() < kMaxCachedWordsPerShard) shard.words.emplace(word, std::move(symbols));
+  if (is_cached) cache_.Add(part, std::move(symbols));
 }
 
 std::vector<int32_t> Bpe::EncodeUncached(std::string_view word) const {
@@ -145,10 +187,53 @@ std::vector<int32_t> Bpe::EncodeUncached(std::string_view word) const {
     const auto found = ids_.find(word);
     if (found != ids_.end()) return {found->second};
   }
+  std::vector<int32_t> symbols = byte_level_ ? BytesOf(word) : CharactersOf(word);
+  symbols.size() <= kMaxShortWord ? MergeShort(&symbols) : MergeLong(&symbols);
+  return symbols;
+}
+
+std::vector<int32_t> Bpe::BytesOf(std::string_view word) const {
   std::vector<int32_t> symbols;
   symbols.reserve(word.size());
   for (const char byte : word) symbols.push_back(byte_ids_[static_cast<unsigned char>(byte)]);
-  word.size() <= kMaxShortWord ? MergeShort(&symbols) : MergeLong(&symbols);
+  // In the byte-level alphabet a byte is a character: the suffix belongs to the last byte.
+  symbols.back() = last_byte_ids_[static_cast<unsigned char>(word.back())];
+  return symbols;
+}
+
+std::vector<int32_t> Bpe::CharactersOf(std::string_view word) const {
+  std::vector<int32_t> symbols;
+  symbols.reserve(word.size());
+  bool unknown_waits = false;  // for more unknown characters that may fuse with it
+  const auto flush = [&] {
+    if (unknown_waits) symbols.push_back(unknown_id_);
+    unknown_waits = false;
+  };
+  std::string with_suffix;
+  for (size_t begin = 0; begin < word.size();) {
+    const size_t end = begin + Utf8Length(word[begin]);
+    std::string_view character = word.substr(begin, end - begin);
+    begin = end;
+    if (end == word.size() && !suffix_.empty()) {
+      with_suffix = absl::StrCat(character, suffix_);
+      character = with_suffix;
+    }
+    const auto found = ids_.find(character);
+    if (found != ids_.end()) {
+      flush();
+      symbols.push_back(found->second);
+      continue;
+    }
+    const auto has_id = [&](char byte) { return fallback_ids_[static_cast<unsigned char>(byte)] >= 0; };
+    if (byte_fallback_ && std::all_of(character.begin(), character.end(), has_id)) {
+      // As Hugging Face does: an unknown character before these bytes comes after them.
+      for (const char byte : character) symbols.push_back(fallback_ids_[static_cast<unsigned char>(byte)]);
+      continue;
+    }
+    if (!fuse_unknown_) flush();
+    unknown_waits = true;
+  }
+  flush();
   return symbols;
 }
 

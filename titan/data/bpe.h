@@ -1,4 +1,4 @@
-// Byte-pair encoding of single words: the `model` of a byte-level tokenizer.json.
+// Byte-pair encoding of single words, of bytes or of characters.
 
 #ifndef TITAN_DATA_BPE_H_
 #define TITAN_DATA_BPE_H_
@@ -7,56 +7,69 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "nlohmann/json.hpp"
+#include "titan/data/model.h"
+#include "titan/data/word_cache.h"
 
 namespace titan {
 
-class Bpe {
+class Bpe : public Model {
  public:
-  static absl::StatusOr<std::unique_ptr<Bpe>> FromJson(const nlohmann::json& model);
+  static absl::StatusOr<std::unique_ptr<Model>> FromJson(const nlohmann::json& model, bool byte_level);
 
-  // Appends the ids of `word` (raw bytes, at least one): merges the neighbours of lowest rank, the leftmost first,
-  // until none is left. Thread-safe; words that come again are looked up.
-  void Encode(std::string_view word, std::vector<int64_t>* ids) const;
-
-  // The vocabulary as it is written in the file, with its ids.
-  const std::vector<std::pair<std::string, int32_t>>& vocabulary() const { return vocabulary_; }
+  // Merges the neighbours of lowest rank, the leftmost first, until none is left.
+  void Encode(std::string_view word, std::vector<int64_t>* ids) const override;
 
  private:
   struct Merge {
     int32_t rank;
     int32_t result;
   };
-  // Words seen before. Sharded, so that threads seldom wait for each other.
-  struct CacheShard {
-    absl::Mutex mutex;
-    absl::flat_hash_map<std::string, std::vector<int32_t>> words;
-  };
-  static constexpr size_t kCacheShards = 16;
 
-  Bpe() = default;
+  explicit Bpe(bool byte_level) : byte_level_(byte_level) {}
+  absl::Status ReadOptions(const nlohmann::json& model);
   absl::Status ReadVocabulary(const nlohmann::json& vocabulary);
+  absl::Status ReadBytes();
+  absl::Status ReadUnknown(const nlohmann::json& model);
   absl::Status ReadMerges(const nlohmann::json& merges);
+
+  // A token of the file as `ids_` has it; nullopt if no text ever becomes it.
+  std::optional<std::string> TextOf(const std::string& token) const;
 
   // nullptr if the two do not merge.
   const Merge* FindMerge(int32_t left, int32_t right) const;
+  void EncodePart(std::string_view part, std::vector<int64_t>* ids) const;
   std::vector<int32_t> EncodeUncached(std::string_view word) const;
+  std::vector<int32_t> BytesOf(std::string_view word) const;
+  std::vector<int32_t> CharactersOf(std::string_view word) const;
   void MergeShort(std::vector<int32_t>* symbols) const;  // O(n^2), fastest for words
   void MergeLong(std::vector<int32_t>* symbols) const;   // O(n log n)
 
-  bool ignore_merges_ = false;  // a word that is in the vocabulary is one token, whatever the merges say
-  std::vector<std::pair<std::string, int32_t>> vocabulary_;
-  absl::flat_hash_map<std::string, int32_t> ids_;  // by raw bytes
+  const bool byte_level_;
+  bool ignore_merges_ = false;   // a word that is in the vocabulary is one token, whatever the merges say
+  bool fuse_unknown_ = false;    // unknown characters in a row are one token
+  bool cuts_at_spaces_ = false;  // no token goes on where spaces (U+2581) begin: parts between can be encoded alone
+  std::string suffix_;           // the last character of a word has it
+  absl::flat_hash_map<std::string, int32_t> ids_;  // by text: raw bytes, if byte_level_
+  absl::flat_hash_map<uint64_t, Merge> merges_;    // by left << 32 | right
+
+  // If byte_level_: by byte, inside a word and at its end.
   std::array<int32_t, 256> byte_ids_;
-  absl::flat_hash_map<uint64_t, Merge> merges_;  // by left << 32 | right
-  mutable std::array<CacheShard, kCacheShards> cache_;
+  std::array<int32_t, 256> last_byte_ids_;
+
+  // Else: of bytes that are left of unknown characters, if there is such a fallback, -1 where the vocabulary has none.
+  bool byte_fallback_ = false;
+  std::array<int32_t, 256> fallback_ids_;
+  int32_t unknown_id_ = -1;  // -1: none
+
+  mutable WordCache cache_;
 };
 
 }  // namespace titan

@@ -183,7 +183,9 @@ absl::Status BpeTrainer::Add(std::string_view text) {
   if (const std::optional<size_t> bad = FindInvalidUtf8(text)) {
     return absl::InvalidArgumentError(absl::StrCat("not UTF-8 at byte ", *bad));
   }
-  TITAN_ASSIGN_OR_RETURN(const std::vector<std::string_view> words, pre_tokenizer_.Split(text));
+  std::string storage;
+  std::vector<std::string_view> words;
+  TITAN_RETURN_IF_ERROR(pre_tokenizer_.Split(text, /*at_start=*/true, &storage, &words));
   for (const std::string_view word : words) {
     auto found = counts_.find(word);
     if (found == counts_.end()) found = counts_.emplace(word, 0).first;

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "titan/base/status_macros.h"
 #include "titan/data/json.h"
+#include "titan/data/replacement.h"
 #include "titan/data/utf8.h"
 
 namespace titan {
@@ -13,15 +14,6 @@ namespace {
 
 // What ByteLevel splits by when `use_regex` is true: GPT-2's expression.
 constexpr char kGpt2Pattern[] = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
-
-absl::StatusOr<std::string> PatternOf(const nlohmann::json& component) {
-  const nlohmann::json& pattern = Member(component, "pattern");
-  if (!Member(pattern, "String").is_null()) {
-    TITAN_ASSIGN_OR_RETURN(const std::string text, StringMember(pattern, "String"));
-    return QuoteRegex(text);
-  }
-  return StringMember(pattern, "Regex");
-}
 
 // Appends the words of one piece.
 absl::Status SplitPiece(const Regex& regex, bool keep_matches, bool keep_gaps, std::string_view piece,
@@ -43,14 +35,28 @@ absl::Status SplitPiece(const Regex& regex, bool keep_matches, bool keep_gaps, s
   return absl::OkStatus();
 }
 
+// Appends the words that Metaspace makes of `pieces`; they live in `*storage`.
+void ApplyMetaspace(const Metaspace& metaspace, const std::vector<std::string_view>& pieces, const char* start,
+                    std::string* storage, std::vector<std::string_view>* words) {
+  std::vector<size_t> ends;
+  ends.reserve(pieces.size());
+  storage->clear();
+  for (const std::string_view piece : pieces) {
+    metaspace.Replace(piece, piece.data() == start, storage);
+    ends.push_back(storage->size());
+  }
+  size_t begin = 0;
+  for (const size_t end : ends) {
+    metaspace.Split(std::string_view(*storage).substr(begin, end - begin), words);
+    begin = end;
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<PreTokenizer> PreTokenizer::FromJson(const nlohmann::json& json) {
   PreTokenizer result;
-  TITAN_RETURN_IF_ERROR(result.Add(json));
-  if (!result.is_byte_level_) {
-    return absl::InvalidArgumentError("not supported yet: a tokenizer whose pre_tokenizer does not end in ByteLevel");
-  }
+  if (!json.is_null()) TITAN_RETURN_IF_ERROR(result.Add(json));
   return result;
 }
 
@@ -61,6 +67,8 @@ absl::Status PreTokenizer::Add(const nlohmann::json& component) {
   const std::string type = TypeOf(component);
   if (type == "Split") return AddSplit(component);
   if (type == "ByteLevel") return AddByteLevel(component);
+  if (type == "Metaspace") return AddMetaspace(component);
+  if (type == "WhitespaceSplit") return AddRegex("\\s", /*keep_matches=*/false, /*keep_gaps=*/true);
   if (type == "Digits") {
     TITAN_ASSIGN_OR_RETURN(const bool individual, BoolMember(component, "individual_digits", false));
     return AddRegex(individual ? "\\p{N}" : "\\p{N}+", true, true);
@@ -76,7 +84,7 @@ absl::Status PreTokenizer::Add(const nlohmann::json& component) {
 
 absl::Status PreTokenizer::AddRegex(std::string_view pattern, bool keep_matches, bool keep_gaps) {
   TITAN_ASSIGN_OR_RETURN(Regex regex, Regex::Compile(pattern));
-  steps_.push_back({std::move(regex), keep_matches, keep_gaps});
+  steps_.push_back(RegexSplit{std::move(regex), keep_matches, keep_gaps});
   return absl::OkStatus();
 }
 
@@ -98,18 +106,34 @@ absl::Status PreTokenizer::AddByteLevel(const nlohmann::json& component) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<std::string_view>> PreTokenizer::Split(std::string_view text) const {
-  std::vector<std::string_view> words;
-  if (!text.empty()) words.push_back(text);
+absl::Status PreTokenizer::AddMetaspace(const nlohmann::json& component) {
+  if (has_metaspace_) return absl::InvalidArgumentError("not supported yet: a second Metaspace");
+  TITAN_ASSIGN_OR_RETURN(Metaspace metaspace, Metaspace::FromJson(component));
+  has_metaspace_ = true;
+  needs_start_ = metaspace.needs_start();
+  steps_.push_back(std::move(metaspace));
+  return absl::OkStatus();
+}
+
+absl::Status PreTokenizer::Split(std::string_view text, bool at_start, std::string* storage,
+                                 std::vector<std::string_view>* words) const {
+  words->clear();
+  if (!text.empty()) words->push_back(text);
+  std::vector<std::string_view> pieces;
   for (const Step& step : steps_) {
-    std::vector<std::string_view> parts;
-    parts.reserve(words.size() + text.size() / 4);
-    for (const std::string_view word : words) {
-      TITAN_RETURN_IF_ERROR(SplitPiece(step.regex, step.keep_matches, step.keep_gaps, word, &parts));
+    std::swap(pieces, *words);
+    words->clear();
+    words->reserve(pieces.size() + text.size() / 4);
+    if (const Metaspace* metaspace = std::get_if<Metaspace>(&step)) {
+      ApplyMetaspace(*metaspace, pieces, at_start ? text.data() : nullptr, storage, words);
+      continue;
     }
-    words = std::move(parts);
+    const auto& split = std::get<RegexSplit>(step);
+    for (const std::string_view piece : pieces) {
+      TITAN_RETURN_IF_ERROR(SplitPiece(split.regex, split.keep_matches, split.keep_gaps, piece, words));
+    }
   }
-  return words;
+  return absl::OkStatus();
 }
 
 }  // namespace titan

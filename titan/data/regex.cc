@@ -186,12 +186,14 @@ struct Scratch {
 }  // namespace
 
 struct Regex::Code {
-  Code(pcre2_code* code, std::string pattern) : code(code), pattern(std::move(pattern)) {}
+  Code(pcre2_code* code, bool is_native, std::string pattern)
+      : code(code), is_native(is_native), pattern(std::move(pattern)) {}
   ~Code() { pcre2_code_free(code); }
   Code(const Code&) = delete;
   Code& operator=(const Code&) = delete;
 
   pcre2_code* const code;
+  const bool is_native;  // compiled to machine code
   const std::string pattern;
 };
 
@@ -206,14 +208,16 @@ absl::StatusOr<Regex> Regex::Compile(std::string_view pattern) {
         absl::StrCat("regular expression '", pattern, "': ", ErrorText(error), " (as PCRE2: '", translated, "')"));
   }
   // Where the system forbids code generation this fails, and matching falls back to the interpreter.
-  pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);
-  return Regex(std::make_shared<const Code>(code, std::string(pattern)));
+  const bool is_native = pcre2_jit_compile(code, PCRE2_JIT_COMPLETE) == 0;
+  return Regex(std::make_shared<const Code>(code, is_native, std::string(pattern)));
 }
 
 absl::StatusOr<std::optional<Regex::Match>> Regex::Find(std::string_view text, size_t from) const {
   thread_local const Scratch scratch;
-  const int result = pcre2_match(code_->code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), from,
-                                 PCRE2_NO_UTF_CHECK, scratch.data, scratch.context);
+  // pcre2_jit_match is pcre2_match without the checks of its arguments, which take longer than a short match.
+  const auto match = code_->is_native ? pcre2_jit_match : pcre2_match;
+  const int result = match(code_->code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), from,
+                           PCRE2_NO_UTF_CHECK, scratch.data, scratch.context);
   if (result == PCRE2_ERROR_NOMATCH) return std::optional<Match>();
   if (result < 0) {
     return absl::InternalError(absl::StrCat("regular expression '", code_->pattern, "': ", ErrorText(result)));

@@ -1,17 +1,19 @@
 #include "titan/data/tokenizer.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "titan/base/file.h"
 #include "titan/base/status_macros.h"
 #include "titan/data/added_tokens.h"
-#include "titan/data/bpe.h"
-#include "titan/data/byte_level.h"
+#include "titan/data/decoder.h"
 #include "titan/data/json.h"
+#include "titan/data/model.h"
+#include "titan/data/normalizer.h"
+#include "titan/data/post_processor.h"
 #include "titan/data/pre_tokenizer.h"
 #include "titan/data/utf8.h"
 
@@ -23,60 +25,6 @@ constexpr std::string_view kBosNames[] = {"<|begin_of_text|>", "<｜begin▁of�
                                           "<s>"};
 constexpr std::string_view kEosNames[] = {"<|end_of_text|>", "<｜end▁of▁sentence｜>", "<|endoftext|>", "<eos>", "</s>"};
 
-// Ids that the post-processor puts around a text.
-struct Template {
-  std::vector<int64_t> before;
-  std::vector<int64_t> after;
-};
-
-absl::Status AddTemplateProcessing(const nlohmann::json& component, Template* result) {
-  const nlohmann::json& single = Member(component, "single");
-  if (!single.is_array()) return absl::InvalidArgumentError("TemplateProcessing: \"single\" must be a list");
-  std::vector<int64_t> before;
-  std::vector<int64_t> after;
-  int sequences = 0;
-  for (const nlohmann::json& part : single) {
-    if (!Member(part, "Sequence").is_null()) {
-      ++sequences;
-      continue;
-    }
-    TITAN_ASSIGN_OR_RETURN(const std::string name, StringMember(Member(part, "SpecialToken"), "id"));
-    const nlohmann::json& ids = Member(Member(Member(component, "special_tokens"), name.c_str()), "ids");
-    if (!ids.is_array()) return absl::InvalidArgumentError(absl::StrCat("TemplateProcessing: no ids of ", name));
-    for (const nlohmann::json& id : ids) {
-      if (!id.is_number_unsigned())
-        return absl::InvalidArgumentError(absl::StrCat("TemplateProcessing: ids of ", name));
-      (sequences == 0 ? before : after).push_back(id.get<int64_t>());
-    }
-  }
-  if (sequences != 1) return absl::InvalidArgumentError("TemplateProcessing: \"single\" must hold one Sequence");
-  result->before.insert(result->before.begin(), before.begin(), before.end());
-  result->after.insert(result->after.end(), after.begin(), after.end());
-  return absl::OkStatus();
-}
-
-absl::Status AddPostProcessor(const nlohmann::json& component, Template* result) {
-  if (component.is_null()) return absl::OkStatus();
-  const std::string type = TypeOf(component);
-  if (type == "ByteLevel") return absl::OkStatus();  // concerns offsets only
-  if (type == "TemplateProcessing") return AddTemplateProcessing(component, result);
-  if (type == "Sequence") {
-    const nlohmann::json& processors = Member(component, "processors");
-    if (!processors.is_array()) return absl::InvalidArgumentError("post_processor: \"processors\" must be a list");
-    for (const nlohmann::json& processor : processors) TITAN_RETURN_IF_ERROR(AddPostProcessor(processor, result));
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(absl::StrCat("not supported yet: the post_processor \"", type, "\""));
-}
-
-// A Sequence of nothing is nothing.
-bool IsEmptyNormalizer(const nlohmann::json& normalizer) {
-  if (normalizer.is_null()) return true;
-  const nlohmann::json& parts = Member(normalizer, "normalizers");
-  return TypeOf(normalizer) == "Sequence" && parts.is_array() &&
-         std::all_of(parts.begin(), parts.end(), [](const nlohmann::json& part) { return IsEmptyNormalizer(part); });
-}
-
 absl::Status CheckComponents(const nlohmann::json& json) {
   if (!json.is_object()) return absl::InvalidArgumentError("not a JSON object");
   for (const char* cuts : {"truncation", "padding"}) {
@@ -84,37 +32,64 @@ absl::Status CheckComponents(const nlohmann::json& json) {
       return absl::InvalidArgumentError(absl::StrCat("not supported: \"", cuts, "\"; set it to null"));
     }
   }
-  const nlohmann::json& normalizer = Member(json, "normalizer");
-  if (!IsEmptyNormalizer(normalizer)) {
-    return absl::InvalidArgumentError(absl::StrCat("not supported yet: the normalizer \"", TypeOf(normalizer), "\""));
-  }
-  const std::string decoder = TypeOf(Member(json, "decoder"));
-  if (decoder != "ByteLevel") {
-    return absl::InvalidArgumentError(absl::StrCat("not supported yet: the decoder \"", decoder, "\""));
-  }
   return absl::OkStatus();
 }
 
-std::vector<AddedToken> Filter(const std::vector<AddedToken>& tokens, bool normalized) {
+// Those that are looked for before normalization.
+std::vector<AddedToken> RawTokens(const std::vector<AddedToken>& tokens) {
   std::vector<AddedToken> result;
   std::copy_if(tokens.begin(), tokens.end(), std::back_inserter(result),
-               [&](const AddedToken& token) { return token.normalized == normalized; });
+               [](const AddedToken& token) { return !token.normalized; });
   return result;
 }
 
-class ByteLevelTokenizer : public Tokenizer {
+// Those that are looked for in normalized text, and so normalized themselves.
+absl::StatusOr<std::vector<AddedToken>> NormalizedTokens(const std::vector<AddedToken>& tokens,
+                                                         const Normalizer& normalizer) {
+  std::vector<AddedToken> result;
+  for (AddedToken token : tokens) {
+    if (!token.normalized) continue;
+    std::string storage;
+    TITAN_ASSIGN_OR_RETURN(const std::string_view content, normalizer.Normalize(token.content, &storage));
+    token.content = std::string(content);
+    result.push_back(std::move(token));
+  }
+  return result;
+}
+
+// The stages of a tokenizer.json.
+struct Stages {
+  Normalizer normalizer;
+  PreTokenizer pre_tokenizer;
+  std::unique_ptr<Model> model;
+  PostProcessor around;
+  Decoder decoder;
+};
+
+absl::StatusOr<Stages> ReadStages(const nlohmann::json& json) {
+  TITAN_RETURN_IF_ERROR(CheckComponents(json));
+  Stages stages;
+  TITAN_ASSIGN_OR_RETURN(stages.normalizer, Normalizer::FromJson(Member(json, "normalizer")));
+  TITAN_ASSIGN_OR_RETURN(stages.pre_tokenizer, PreTokenizer::FromJson(Member(json, "pre_tokenizer")));
+  if (stages.pre_tokenizer.needs_start() && !stages.normalizer.empty()) {
+    return absl::InvalidArgumentError(
+        "not supported yet: Metaspace with the prepend_scheme \"first\" after a normalizer");
+  }
+  TITAN_ASSIGN_OR_RETURN(stages.model, Model::FromJson(Member(json, "model"), stages.pre_tokenizer.is_byte_level()));
+  TITAN_ASSIGN_OR_RETURN(stages.around, ReadPostProcessor(Member(json, "post_processor")));
+  TITAN_ASSIGN_OR_RETURN(stages.decoder, Decoder::FromJson(Member(json, "decoder")));
+  return stages;
+}
+
+class StagedTokenizer : public Tokenizer {
  public:
-  ByteLevelTokenizer(PreTokenizer pre_tokenizer, std::unique_ptr<Bpe> bpe, const std::vector<AddedToken>& added_tokens,
-                     Template around)
-      : pre_tokenizer_(std::move(pre_tokenizer)),
-        bpe_(std::move(bpe)),
-        raw_finder_(Filter(added_tokens, /*normalized=*/false)),
-        normalized_finder_(Filter(added_tokens, /*normalized=*/true)),
-        around_(std::move(around)) {}
+  StagedTokenizer(Stages stages, const std::vector<AddedToken>& raw_tokens,
+                  const std::vector<AddedToken>& normalized_tokens)
+      : stages_(std::move(stages)), raw_finder_(raw_tokens), normalized_finder_(normalized_tokens) {}
 
   // Fills in what decoding needs. InvalidArgument if two tokens share an id.
   absl::Status SetTokens(const std::vector<AddedToken>& added_tokens) {
-    for (const auto& [token, id] : bpe_->vocabulary()) {
+    for (const auto& [token, id] : stages_.model->vocabulary()) {
       TITAN_RETURN_IF_ERROR(SetToken(id, token, /*special=*/false));
     }
     for (const AddedToken& token : added_tokens) {
@@ -130,7 +105,7 @@ class ByteLevelTokenizer : public Tokenizer {
     };
     bos_id_ = find(kBosNames);
     eos_id_ = find(kEosNames);
-    for (const std::vector<int64_t>* ids : {&around_.before, &around_.after}) {
+    for (const std::vector<int64_t>* ids : {&stages_.around.before, &stages_.around.after}) {
       for (const int64_t id : *ids) {
         if (id >= vocab_size()) return absl::InvalidArgumentError(absl::StrCat("post_processor: no token has id ", id));
       }
@@ -144,32 +119,28 @@ class ByteLevelTokenizer : public Tokenizer {
     }
     std::vector<int64_t> ids;
     ids.reserve(text.size() / 3 + 8);
-    if (add_special_tokens) ids = around_.before;
-    std::vector<AddedTokenFinder::Piece> outer;
+    if (add_special_tokens) ids = stages_.around.before;
     std::vector<AddedTokenFinder::Piece> pieces;
-    raw_finder_.Split(text, &outer);
-    for (const AddedTokenFinder::Piece& piece : outer) {
-      piece.id >= 0 ? pieces.push_back(piece) : normalized_finder_.Split(piece.text, &pieces);
-    }
+    raw_finder_.Split(text, &pieces);
     for (const AddedTokenFinder::Piece& piece : pieces) {
       if (piece.id >= 0) {
         ids.push_back(piece.id);
-        continue;
+      } else {
+        TITAN_RETURN_IF_ERROR(EncodePiece(piece.text, /*at_start=*/piece.text.data() == text.data(), &ids));
       }
-      TITAN_ASSIGN_OR_RETURN(const std::vector<std::string_view> words, pre_tokenizer_.Split(piece.text));
-      for (const std::string_view word : words) bpe_->Encode(word, &ids);
     }
-    if (add_special_tokens) ids.insert(ids.end(), around_.after.begin(), around_.after.end());
+    if (add_special_tokens) ids.insert(ids.end(), stages_.around.after.begin(), stages_.around.after.end());
     return ids;
   }
 
   std::string Decode(absl::Span<const int64_t> ids, bool skip_special_tokens) const override {
-    std::string bytes;
+    std::vector<std::string> tokens;
+    tokens.reserve(ids.size());
     for (const int64_t id : ids) {
-      if (id < 0 || id >= vocab_size()) continue;
-      if (!(skip_special_tokens && tokens_[id].special)) bytes += tokens_[id].bytes;
+      if (id < 0 || id >= vocab_size() || tokens_[id].content.empty()) continue;
+      if (!(skip_special_tokens && tokens_[id].special)) tokens.push_back(tokens_[id].content);
     }
-    return LossyUtf8(bytes);
+    return stages_.decoder.Decode(std::move(tokens));
   }
 
   int64_t vocab_size() const override { return tokens_.size(); }
@@ -179,9 +150,27 @@ class ByteLevelTokenizer : public Tokenizer {
  private:
   struct Token {
     std::string content;  // as written; empty: no token has this id
-    std::string bytes;    // what it decodes to
     bool special = false;
   };
+
+  // Appends the ids of what lies between added tokens.
+  absl::Status EncodePiece(std::string_view text, bool at_start, std::vector<int64_t>* ids) const {
+    std::string normalized_storage, words_storage;
+    TITAN_ASSIGN_OR_RETURN(const std::string_view normalized, stages_.normalizer.Normalize(text, &normalized_storage));
+    std::vector<AddedTokenFinder::Piece> pieces;
+    normalized_finder_.Split(normalized, &pieces);
+    std::vector<std::string_view> words;
+    for (const AddedTokenFinder::Piece& piece : pieces) {
+      if (piece.id >= 0) {
+        ids->push_back(piece.id);
+        continue;
+      }
+      const bool piece_at_start = at_start && piece.text.data() == normalized.data();
+      TITAN_RETURN_IF_ERROR(stages_.pre_tokenizer.Split(piece.text, piece_at_start, &words_storage, &words));
+      for (const std::string_view word : words) stages_.model->Encode(word, ids);
+    }
+    return absl::OkStatus();
+  }
 
   absl::Status SetToken(int32_t id, const std::string& content, bool special) {
     if (tokens_.size() <= static_cast<size_t>(id)) tokens_.resize(id + 1);
@@ -190,15 +179,13 @@ class ByteLevelTokenizer : public Tokenizer {
       return absl::InvalidArgumentError(
           absl::StrCat("\"", token.content, "\" and \"", content, "\" both have the id ", id));
     }
-    token = {content, FromByteLevel(content).value_or(content), special};
+    token = {content, special};
     return absl::OkStatus();
   }
 
-  const PreTokenizer pre_tokenizer_;
-  const std::unique_ptr<Bpe> bpe_;
+  const Stages stages_;
   const AddedTokenFinder raw_finder_;
   const AddedTokenFinder normalized_finder_;
-  const Template around_;
   std::vector<Token> tokens_;  // by id
   std::optional<int64_t> bos_id_;
   std::optional<int64_t> eos_id_;
@@ -208,14 +195,11 @@ class ByteLevelTokenizer : public Tokenizer {
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Parse(std::string_view text) {
   TITAN_ASSIGN_OR_RETURN(const nlohmann::json json, ParseJson(text));
-  TITAN_RETURN_IF_ERROR(CheckComponents(json));
-  TITAN_ASSIGN_OR_RETURN(PreTokenizer pre_tokenizer, PreTokenizer::FromJson(Member(json, "pre_tokenizer")));
-  TITAN_ASSIGN_OR_RETURN(std::unique_ptr<Bpe> bpe, Bpe::FromJson(Member(json, "model")));
+  TITAN_ASSIGN_OR_RETURN(Stages stages, ReadStages(json));
   TITAN_ASSIGN_OR_RETURN(const std::vector<AddedToken> added_tokens, ReadAddedTokens(Member(json, "added_tokens")));
-  Template around;
-  TITAN_RETURN_IF_ERROR(AddPostProcessor(Member(json, "post_processor"), &around));
-  auto tokenizer =
-      std::make_unique<ByteLevelTokenizer>(std::move(pre_tokenizer), std::move(bpe), added_tokens, std::move(around));
+  TITAN_ASSIGN_OR_RETURN(const std::vector<AddedToken> normalized_tokens,
+                         NormalizedTokens(added_tokens, stages.normalizer));
+  auto tokenizer = std::make_unique<StagedTokenizer>(std::move(stages), RawTokens(added_tokens), normalized_tokens);
   TITAN_RETURN_IF_ERROR(tokenizer->SetTokens(added_tokens));
   return tokenizer;
 }

@@ -3,12 +3,15 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <iterator>
 #include <random>
+#include <set>
 #include <thread>
 
 #include "nlohmann/json.hpp"
 #include "titan/base/file.h"
 #include "titan/data/json.h"
+#include "titan/data/utf8.h"
 
 namespace titan {
 namespace {
@@ -30,6 +33,9 @@ std::unique_ptr<Tokenizer> LoadLlama3() {
 }
 
 nlohmann::json Llama3Json() { return *ParseJson(*ReadFile(TestData("llama3/tokenizer.json"))); }
+
+// The documents come back as they were: no normalizer, or one that changes nothing in them.
+const std::set<std::string> kLossless = {"llama3", "o200k", "deepseek_v3", "deepseek_llm"};
 
 class HuggingFace : public testing::TestWithParam<const char*> {
  protected:
@@ -61,11 +67,15 @@ TEST_P(HuggingFace, Documents) {
   for (const nlohmann::json& document : documents) {
     const std::string text = document["text"].get<std::string>();
     EXPECT_EQ((*tokenizer)->Encode(text, false).value(), document["ids"].get<std::vector<int64_t>>());
-    EXPECT_EQ((*tokenizer)->Decode(document["ids"].get<std::vector<int64_t>>(), false), text);
+    if (kLossless.count(GetParam()) != 0) {
+      EXPECT_EQ((*tokenizer)->Decode(document["ids"].get<std::vector<int64_t>>(), false), text);
+    }
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, HuggingFace, testing::Values("llama3", "o200k", "deepseek_v3", "deepseek_llm"));
+INSTANTIATE_TEST_SUITE_P(All, HuggingFace,
+                         testing::Values("llama3", "qwen3", "o200k", "deepseek_v3", "deepseek_llm", "llama2_spm",
+                                         "t5_unigram", "clip"));
 
 TEST(Tokenizer, KnowsWhereDocumentsBeginAndEnd) {
   const auto llama3 = LoadLlama3();
@@ -75,6 +85,15 @@ TEST(Tokenizer, KnowsWhereDocumentsBeginAndEnd) {
   const auto deepseek = Tokenizer::Load(TestData("deepseek_v3/tokenizer.json"));
   EXPECT_EQ((*deepseek)->bos_id(), 2700);
   EXPECT_EQ((*deepseek)->eos_id(), 2701);
+}
+
+// Hugging Face, tokenizers 0.23.3: of paths whose scores are equal but for rounding it takes the one that its JSON
+// reader's rounding favours.
+TEST(Tokenizer, RoundsScoresAsHuggingFace) {
+  const auto tokenizer = Tokenizer::Load(TestData("t5_unigram/tokenizer.json"));
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  EXPECT_EQ((*tokenizer)->Encode(std::string(30, '~'), false).value(),
+            (std::vector<int64_t>{1398, 1478, 1478, 1478, 1379}));
 }
 
 TEST(Tokenizer, RefusesTextThatIsNotUtf8) {
@@ -165,39 +184,84 @@ TEST(Tokenizer, TakesTheLongestAddedToken) {
   EXPECT_EQ(*(*tokenizer)->Encode("<|end_of_text|><", false), (std::vector<int64_t>{2806, 27}));
 }
 
-// Each is a tokenizer.json with one thing changed, and a part of the message.
-TEST(Tokenizer, SaysWhatIsNotSupportedOrMalformed) {
-  const auto message = [](const char* pointer, const nlohmann::json& value) {
-    nlohmann::json json = Llama3Json();
-    json[nlohmann::json::json_pointer(pointer)] = value;
-    const auto tokenizer = Tokenizer::Parse(json.dump());
-    EXPECT_EQ(tokenizer.status().code(), absl::StatusCode::kInvalidArgument) << pointer;
-    return std::string(tokenizer.status().message());
-  };
-  const auto expect = [&](const char* pointer, const nlohmann::json& value, const std::string& part) {
-    EXPECT_NE(message(pointer, value).find(part), std::string::npos) << message(pointer, value);
-  };
+// A fixture with one thing changed, and a part of the message that this must give.
+void ExpectRefused(const std::string& fixture, const char* pointer, const nlohmann::json& value,
+                   const std::string& part) {
+  nlohmann::json json = *ParseJson(*ReadFile(TestData(fixture + "/tokenizer.json")));
+  json[nlohmann::json::json_pointer(pointer)] = value;
+  const auto tokenizer = Tokenizer::Parse(json.dump());
+  EXPECT_EQ(tokenizer.status().code(), absl::StatusCode::kInvalidArgument) << fixture << pointer;
+  const std::string message(tokenizer.status().message());
+  EXPECT_NE(message.find(part), std::string::npos) << fixture << pointer << ": " << message;
+}
+
+TEST(Tokenizer, NamesTheComponentThatIsNotSupported) {
+  for (const char* type : {"Precompiled", "BertNormalizer", "StripAccents", "Strip", "Nmt", "ByteLevel", ""}) {
+    const std::string part = std::string("not supported yet: the normalizer \"") + type + "\"";
+    ExpectRefused("qwen3", "/normalizer/type", type, part);
+    ExpectRefused("llama2_spm", "/normalizer/normalizers/1/type", type, part);
+  }
+  for (const char* type : {"BertPreTokenizer", "Whitespace", "Punctuation", "CharDelimiterSplit", "UnicodeScripts"}) {
+    const std::string part = std::string("not supported yet: the pre_tokenizer \"") + type + "\"";
+    ExpectRefused("t5_unigram", "/pre_tokenizer/pretokenizers/0/type", type, part);
+  }
+  for (const char* type : {"WordPiece", "WordLevel"}) {
+    ExpectRefused("clip", "/model/type", type, std::string("the model \"") + type + "\"");
+  }
+  for (const char* type : {"WordPiece", "BPEDecoder", "CTC"}) {
+    ExpectRefused("llama2_spm", "/decoder/decoders/2/type", type, std::string("the decoder \"") + type + "\"");
+  }
+  ExpectRefused("llama3", "/decoder", nullptr, "the decoder \"\"");
+  ExpectRefused("clip", "/post_processor/type", "BertProcessing", "the post_processor \"BertProcessing\"");
+  ExpectRefused("llama3", "/pre_tokenizer/pretokenizers/1/add_prefix_space", true, "add_prefix_space");
+  ExpectRefused("llama3", "/pre_tokenizer/pretokenizers/0/behavior", "MergedWithNext", "MergedWithNext");
+  ExpectRefused("llama3", "/truncation", {{"max_length", 4}}, "\"truncation\"");
+  ExpectRefused("llama3", "/added_tokens/1/single_word", true, "added_tokens[1]: not supported yet: single_word");
+}
+
+TEST(Tokenizer, RefusesRegularExpressionsThatEnginesReadDifferently) {
   const char* pattern = "/pre_tokenizer/pretokenizers/0/pattern/Regex";
-  expect("/normalizer", {{"type", "NFC"}}, "the normalizer \"NFC\"");
-  expect("/model/type", "Unigram", "the model \"Unigram\"");
-  expect("/model/end_of_word_suffix", "</w>", "end_of_word_suffix");
-  expect("/model/dropout", 0.1, "dropout");
-  expect("/model/merges/3", "abc", "merge 3 must be");
-  expect("/model/merges/3", {"q", "zzz"}, "is not in the vocabulary");
-  expect("/model/vocab/a", -1, "the id of \"a\"");
-  expect("/model/vocab", nlohmann::json::object(), "without the byte 0x00");
-  expect("/pre_tokenizer", nullptr, "the pre_tokenizer \"\"");
-  expect("/pre_tokenizer/pretokenizers/1/type", "Metaspace", "the pre_tokenizer \"Metaspace\"");
-  expect("/pre_tokenizer/pretokenizers/1/add_prefix_space", true, "add_prefix_space");
-  expect("/pre_tokenizer/pretokenizers/0/behavior", "MergedWithNext", "MergedWithNext");
-  expect(pattern, "\\w+", "this escape at byte 0");
-  expect(pattern, "[a-z&&[aeiou]]", "the intersection of classes");
-  expect(pattern, "(a", "missing closing parenthesis");
-  expect("/decoder/type", "Metaspace", "the decoder \"Metaspace\"");
-  expect("/post_processor/type", "BertProcessing", "the post_processor \"BertProcessing\"");
-  expect("/truncation", {{"max_length", 4}}, "\"truncation\"");
-  expect("/added_tokens/1/id", 2805, "both have the id 2805");
-  expect("/added_tokens/1/single_word", true, "added_tokens[1]: not supported yet: single_word");
+  ExpectRefused("llama3", pattern, "\\w+", "this escape at byte 0");
+  ExpectRefused("llama3", pattern, "[a-z&&[aeiou]]", "the intersection of classes");
+  ExpectRefused("llama3", pattern, "(a", "missing closing parenthesis");
+  ExpectRefused("clip", "/normalizer/normalizers/1/pattern/Regex", "\\s*", "matches \"\"");
+  ExpectRefused("llama2_spm", "/decoder/decoders/0/pattern", {{"Regex", "a"}}, "Replace with a regular expression");
+}
+
+TEST(Tokenizer, RefusesModelsThatItCannotFollow) {
+  ExpectRefused("llama3", "/model/continuing_subword_prefix", "##", "continuing_subword_prefix");
+  ExpectRefused("llama3", "/model/dropout", 0.1, "dropout");
+  ExpectRefused("llama3", "/model/merges/3", "abc", "merge 3 must be");
+  ExpectRefused("llama3", "/model/merges/3", {"q", "zzz"}, "is not in the vocabulary");
+  ExpectRefused("llama3", "/model/vocab/a", -1, "the id of \"a\"");
+  ExpectRefused("llama3", "/model/vocab", nlohmann::json::object(), "without the byte 0x00");
+  ExpectRefused("llama3", "/model/end_of_word_suffix", "</w>", "without the byte 0x00");
+  ExpectRefused("llama3", "/model/end_of_word_suffix", "\u2581", "end_of_word_suffix");
+  ExpectRefused("llama3", "/pre_tokenizer", nullptr, "neither \"unk_token\" nor a byte fallback");
+  ExpectRefused("llama2_spm", "/model/unk_token", "<what>", "lacks the unk_token \"<what>\"");
+  ExpectRefused("t5_unigram", "/model/unk_id", nullptr, "Unigram without \"unk_id\"");
+  ExpectRefused("t5_unigram", "/model/unk_id", 1500, "no token has the \"unk_id\" 1500");
+  ExpectRefused("t5_unigram", "/model/vocab/4", "s", "entry 4 of \"vocab\"");
+  ExpectRefused("t5_unigram", "/model/vocab", nlohmann::json::array(), "must be a list of at least one");
+  ExpectRefused("t5_unigram", "/pre_tokenizer/pretokenizers/1", {{"type", "ByteLevel"}, {"add_prefix_space", false}},
+                "the model \"Unigram\" with");
+  ExpectRefused("llama3", "/added_tokens/1/id", 2805, "both have the id 2805");
+}
+
+TEST(Tokenizer, RefusesMalformedComponents) {
+  const char* metaspace = "/pre_tokenizer/pretokenizers/1";
+  ExpectRefused("t5_unigram", (metaspace + std::string("/replacement")).c_str(), "ab", "must be one character");
+  ExpectRefused("t5_unigram", (metaspace + std::string("/prepend_scheme")).c_str(), "last", "\"last\"");
+  ExpectRefused("t5_unigram", (metaspace + std::string("/prepend_scheme")).c_str(), "first", "after a normalizer");
+  ExpectRefused("t5_unigram", (metaspace + std::string("/add_prefix_space")).c_str(), false, "contradicts");
+  ExpectRefused("t5_unigram", "/pre_tokenizer/pretokenizers/0", {{"type", "Metaspace"}, {"replacement", "_"}},
+                "a second Metaspace");
+  ExpectRefused("llama2_spm", "/decoder/decoders/3/content", "", "must be one character");
+  ExpectRefused("llama2_spm", "/decoder/decoders/3/start", -1, "\"start\"");
+  ExpectRefused("llama2_spm", "/normalizer/normalizers/0/prepend", 1, "\"prepend\" must be a string");
+  ExpectRefused("llama2_spm", "/normalizer/normalizers", 1, "must be a list");
+  ExpectRefused("clip", "/post_processor/cls", "x", "\"cls\" must be");
+  ExpectRefused("clip", "/post_processor/sep/1", 99999, "no token has id 99999");
 }
 
 TEST(Tokenizer, NamesTheFile) {
@@ -212,53 +276,98 @@ TEST(Tokenizer, SurvivesDeepNesting) {
   EXPECT_FALSE(Tokenizer::Parse(std::string(1 << 20, '[') + std::string(1 << 20, ']')).ok());
 }
 
-// Small enough to be parsed thousands of times.
-std::string SmallTokenizer() {
-  nlohmann::json json = Llama3Json();
+// A fixture with few of its tokens: small enough to be parsed thousands of times.
+std::string SmallTokenizer(const std::string& fixture) {
+  constexpr size_t kTokens = 560;
+  nlohmann::json json = *ParseJson(*ReadFile(TestData(fixture + "/tokenizer.json")));
+  nlohmann::json& model = json["model"];
+  if (model["type"] == "Unigram") {
+    model["vocab"].erase(model["vocab"].begin() + kTokens, model["vocab"].end());
+    return json.dump();
+  }
   nlohmann::json vocab = nlohmann::json::object();
-  for (const auto& [token, id] : json["model"]["vocab"].items()) {
-    if (id.get<int>() < 300) vocab[token] = id;
+  for (const auto& [token, id] : model["vocab"].items()) {
+    // Bytes, which are one or two bytes in the byte-level alphabet, must all be there, also at the end of a word.
+    const size_t suffix = token.size() > 4 && token.find("</w>") == token.size() - 4 ? 4 : 0;
+    if (id.get<size_t>() < kTokens || token.size() - suffix <= 2) vocab[token] = id;
   }
   nlohmann::json merges = nlohmann::json::array();
-  for (const nlohmann::json& merge : json["model"]["merges"]) {
-    std::string joined = merge.get<std::string>();
-    joined.erase(joined.find(' '), 1);
-    if (vocab.count(joined) != 0) merges.push_back(merge);
+  for (const nlohmann::json& merge : model["merges"]) {
+    std::string left, right;
+    if (merge.is_array()) {
+      left = merge[0].get<std::string>();
+      right = merge[1].get<std::string>();
+    } else {
+      const std::string text = merge.get<std::string>();
+      left = text.substr(0, text.find(' '));
+      right = text.substr(text.find(' ') + 1);
+    }
+    if (vocab.count(left) != 0 && vocab.count(right) != 0 && vocab.count(left + right) != 0) merges.push_back(merge);
   }
-  json["model"]["vocab"] = vocab;
-  json["model"]["merges"] = merges;
+  model["vocab"] = vocab;
+  model["merges"] = merges;
   return json.dump();
 }
 
+// `json` with one to three bytes changed, pieces cut out or copied, or its end cut off.
+std::string MutateText(std::string json, std::mt19937* random) {
+  const int changes = 1 + (*random)() % 3;
+  for (int change = 0; change < changes && json.size() > 100; ++change) {
+    // Most of the file is vocabulary: aim at the structure around it as often.
+    size_t at = (*random)() % json.size();
+    if ((*random)() % 2 != 0) at = json.find("\"type\"", at) % json.size();
+    switch ((*random)() % 5) {
+      case 0:
+        json[at] = static_cast<char>((*random)());
+        break;
+      case 1:
+        json.erase(at, 1 + (*random)() % 20);
+        break;
+      case 2:
+        json.insert(at, json.substr((*random)() % json.size(), 1 + (*random)() % 40));
+        break;
+      case 3:
+        json[at] = "0123456789[]{}\",:\\nullte-"[(*random)() % 25];
+        break;
+      case 4:
+        if ((*random)() % 8 == 0) json.resize(at);
+        break;
+    }
+  }
+  return json;
+}
+
+// `json` with one member of an object or list, at any depth, taken out, or replaced by a value of another type.
+nlohmann::json MutateTree(nlohmann::json json, std::mt19937* random) {
+  const nlohmann::json others[] = {nullptr, true, -1, 1e300, "", "\u2581", nlohmann::json::array(), {{"type", "NFC"}}};
+  nlohmann::json* node = &json;
+  while (true) {
+    auto child = node->begin();
+    std::advance(child, (*random)() % node->size());
+    if (child->is_structured() && !child->empty() && (*random)() % 4 != 0) {
+      node = &*child;
+      continue;
+    }
+    if ((*random)() % 2 != 0) {
+      node->erase(child);
+    } else {
+      *child = others[(*random)() % std::size(others)];
+    }
+    return json;
+  }
+}
+
 // Whatever becomes of the file: an error, or a tokenizer that works.
-TEST(Tokenizer, SurvivesMutations) {
-  const std::string original = SmallTokenizer();
-  ASSERT_TRUE(Tokenizer::Parse(original).ok());
-  const std::string text = "Hello, it's <|begin_of_text|> 1234 caf\xC3\xA9\r\n  end";
+TEST_P(HuggingFace, SurvivesMutations) {
+  constexpr int kMutations = 1000;
+  const std::string original = SmallTokenizer(GetParam());
+  ASSERT_TRUE(Tokenizer::Parse(original).ok()) << Tokenizer::Parse(original).status();
+  const nlohmann::json tree = nlohmann::json::parse(original);
+  const std::string text = "Hello, it's <|begin_of_text|> <s> 1234 caf\xC3\xA9 e\xCC\x81\xEF\xAC\x81\r\n  end";
   std::mt19937 random(7);
   int loaded = 0;
-  for (int i = 0; i < 3000; ++i) {
-    std::string json = original;
-    const int changes = 1 + random() % 3;
-    for (int change = 0; change < changes; ++change) {
-      // Most of the file is vocabulary: aim at the structure around it as often.
-      const size_t at =
-          random() % 2 ? random() % json.size() : json.find("\"type\"", random() % json.size()) % json.size();
-      switch (random() % 4) {
-        case 0:
-          json[at] = static_cast<char>(random());
-          break;
-        case 1:
-          json.erase(at, 1 + random() % 20);
-          break;
-        case 2:
-          json.insert(at, json.substr(random() % json.size(), 1 + random() % 40));
-          break;
-        case 3:
-          json[at] = "0123456789[]{}\",:\\nullte-"[random() % 25];
-          break;
-      }
-    }
+  for (int i = 0; i < kMutations; ++i) {
+    const std::string json = i % 2 == 0 ? MutateText(original, &random) : MutateTree(tree, &random).dump();
     const auto tokenizer = Tokenizer::Parse(json);
     if (!tokenizer.ok()) {
       EXPECT_FALSE(tokenizer.status().message().empty());
@@ -266,10 +375,11 @@ TEST(Tokenizer, SurvivesMutations) {
     }
     ++loaded;
     const auto ids = (*tokenizer)->Encode(text, true);
-    if (ids.ok()) (*tokenizer)->Decode(*ids, random() % 2);
+    if (!ids.ok()) continue;
+    EXPECT_EQ(FindInvalidUtf8((*tokenizer)->Decode(*ids, random() % 2)), std::nullopt);
   }
-  EXPECT_GT(loaded, 50);
-  EXPECT_LT(loaded, 2950);
+  EXPECT_GT(loaded, kMutations / 50);
+  EXPECT_LT(loaded, kMutations - kMutations / 50);
 }
 
 }  // namespace

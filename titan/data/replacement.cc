@@ -1,0 +1,61 @@
+#include "titan/data/replacement.h"
+
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_replace.h"
+#include "titan/base/status_macros.h"
+#include "titan/data/json.h"
+
+namespace titan {
+
+absl::StatusOr<std::string> PatternOf(const nlohmann::json& component) {
+  const nlohmann::json& pattern = Member(component, "pattern");
+  if (!Member(pattern, "String").is_null()) {
+    TITAN_ASSIGN_OR_RETURN(const std::string text, StringMember(pattern, "String"));
+    return QuoteRegex(text);
+  }
+  return StringMember(pattern, "Regex");
+}
+
+absl::StatusOr<Replacement> Replacement::FromJson(const nlohmann::json& component) {
+  Replacement result;
+  TITAN_ASSIGN_OR_RETURN(result.content_, StringMember(component, "content"));
+  const nlohmann::json& pattern = Member(component, "pattern");
+  if (!Member(pattern, "String").is_null()) {
+    TITAN_ASSIGN_OR_RETURN(result.literal_, StringMember(pattern, "String"));
+    return result;
+  }
+  TITAN_ASSIGN_OR_RETURN(const std::string expression, PatternOf(component));
+  TITAN_ASSIGN_OR_RETURN(Regex regex, Regex::Compile(expression));
+  TITAN_ASSIGN_OR_RETURN(const std::optional<Regex::Match> empty, regex.Find("", 0));
+  if (empty.has_value())
+    return absl::InvalidArgumentError("not supported yet: Replace with a pattern that matches \"\"");
+  result.regex_ = std::move(regex);
+  return result;
+}
+
+absl::StatusOr<std::string> Replacement::Apply(std::string_view text) const {
+  if (is_literal()) {
+    if (literal_.empty()) return std::string(text);
+    return absl::StrReplaceAll(text, {{literal_, content_}});
+  }
+  std::string result;
+  result.reserve(text.size());
+  size_t done = 0;
+  while (done < text.size()) {
+    TITAN_ASSIGN_OR_RETURN(const std::optional<Regex::Match> match, regex_->Find(text, done));
+    // An empty match, by a look-around alone, would have to be told from one at the end of the match before it.
+    if (match.has_value() && match->begin == match->end) {
+      return absl::InvalidArgumentError("not supported yet: Replace with a pattern that matches \"\"");
+    }
+    if (!match.has_value()) break;
+    result += text.substr(done, match->begin - done);
+    result += content_;
+    done = match->end;
+  }
+  result += text.substr(done);
+  return result;
+}
+
+}  // namespace titan

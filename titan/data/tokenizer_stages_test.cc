@@ -1,0 +1,137 @@
+#include <gtest/gtest.h>
+
+#include "nlohmann/json.hpp"
+#include "titan/data/tokenizer.h"
+
+// Small tokenizers, one for each thing that the published ones beside do not show. Expected values from Hugging Face's
+// `tokenizers` 0.23.3.
+
+namespace titan {
+namespace {
+
+const nlohmann::json kBytesAndFuse = {{"type", "Sequence"},
+                                      {"decoders", {{{"type", "ByteFallback"}}, {{"type", "Fuse"}}}}};
+
+nlohmann::json SmallBpe() {
+  return {{"decoder", kBytesAndFuse},
+          {"model",
+           {{"type", "BPE"},
+            {"unk_token", "<unk>"},
+            {"vocab",
+             {{"<unk>", 0},
+              {"a", 1},
+              {"b", 2},
+              {"ab", 3},
+              {"<0x78>", 4},
+              {"\u2581", 5},
+              {"\u2581a", 6},
+              {"b</w>", 7},
+              {"ab</w>", 8}}},
+            {"merges", {"a b", "\u2581 a", "a b</w>"}}}}};
+}
+
+nlohmann::json SmallUnigram() {
+  nlohmann::json vocab = nlohmann::json::parse(
+      R"([["<unk>", 0.0], ["_", -2.0], ["a", -1.0], ["b", -1.5], ["ab", -2.25], ["<0x78>", -9.0], ["zz", -50.0],
+          ["q", -3.5]])");
+  return {{"decoder", kBytesAndFuse}, {"model", {{"type", "Unigram"}, {"unk_id", 0}, {"vocab", vocab}}}};
+}
+
+struct Expected {
+  const char* text;
+  std::vector<int64_t> ids;
+  const char* decoded;
+};
+
+void Expect(const nlohmann::json& json, const std::vector<Expected>& cases) {
+  const auto tokenizer = Tokenizer::Parse(json.dump());
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  for (const Expected& expected : cases) {
+    const auto ids = (*tokenizer)->Encode(expected.text, /*add_special_tokens=*/true);
+    ASSERT_TRUE(ids.ok()) << ids.status();
+    EXPECT_EQ(*ids, expected.ids) << expected.text;
+    EXPECT_EQ((*tokenizer)->Decode(*ids, /*skip_special_tokens=*/false), expected.decoded) << expected.text;
+  }
+}
+
+TEST(TokenizerStages, BpeGivesOneUnknownPerCharacter) {
+  Expect(SmallBpe(), {{"abqqab", {3, 0, 0, 3}, "ab<unk><unk>ab"}, {"qxqb", {0, 0, 0, 2}, "<unk><unk><unk>b"}});
+}
+
+TEST(TokenizerStages, BpeFusesUnknowns) {
+  nlohmann::json json = SmallBpe();
+  json["model"]["fuse_unk"] = true;
+  Expect(json, {{"abqqab", {3, 0, 3}, "ab<unk>ab"}, {"qxqb", {0, 2}, "<unk>b"}, {"xx", {0}, "<unk>"}});
+}
+
+// With some of the bytes only, an unknown character waits until after the bytes that follow it.
+TEST(TokenizerStages, BpeFallsBackToTheBytesThatItHas) {
+  nlohmann::json json = SmallBpe();
+  json["model"]["fuse_unk"] = true;
+  json["model"]["byte_fallback"] = true;
+  Expect(json, {{"abqqab", {3, 0, 3}, "ab<unk>ab"}, {"qxqb", {4, 0, 2}, "x<unk>b"}, {"xx", {4, 4}, "xx"}});
+}
+
+TEST(TokenizerStages, BpeMarksTheEndOfAWordOfCharacters) {
+  nlohmann::json json = SmallBpe();
+  json["model"]["fuse_unk"] = true;
+  json["model"]["end_of_word_suffix"] = "</w>";
+  json["pre_tokenizer"] = {{"type", "WhitespaceSplit"}};
+  Expect(json, {{"ab abab b q aq", {8, 3, 8, 7, 0, 1, 0}, "ab</w>abab</w>b</w><unk>a<unk>"}});
+}
+
+TEST(TokenizerStages, MetaspacePrependsAlwaysFirstOrNever) {
+  nlohmann::json json = SmallBpe();
+  json["added_tokens"] = {{{"id", 9}, {"content", "<s>"}, {"special", true}}};
+  for (const bool split : {true, false}) {
+    for (const char* scheme : {"always", "first", "never"}) {
+      json["decoder"] = {
+          {"type", "Metaspace"}, {"replacement", "\u2581"}, {"prepend_scheme", scheme}, {"split", split}};
+      json["pre_tokenizer"] = json["decoder"];
+      if (scheme == std::string("always")) {
+        Expect(json, {{"a ab<s>ab a", {6, 5, 3, 9, 5, 3, 6}, "a ab<s> ab a"},
+                      {" a  a ", {6, 5, 6, 5}, "a  a "},
+                      {"<s>ab", {9, 5, 3}, "<s> ab"},
+                      {"\u2581ab", {5, 3}, "ab"}});
+      } else if (scheme == std::string("first")) {
+        Expect(json, {{"a ab<s>ab a", {6, 5, 3, 9, 3, 6}, "a ab<s>ab a"},
+                      {" a  a ", {6, 5, 6, 5}, "a  a "},
+                      {"<s>ab", {9, 3}, "<s>ab"},
+                      {"\u2581ab", {5, 3}, "ab"}});
+      } else {
+        Expect(json, {{"a ab<s>ab a", {1, 5, 3, 9, 3, 6}, "a ab<s>ab a"},
+                      {" a  a ", {6, 5, 6, 5}, " a  a "},
+                      {"<s>ab", {9, 3}, "<s>ab"},
+                      {"\u2581ab", {5, 3}, " ab"}});
+      }
+    }
+  }
+}
+
+TEST(TokenizerStages, UnigramFusesUnknowns) {
+  Expect(SmallUnigram(), {{"aab", {2, 4}, "aab"},
+                          {"axxb", {2, 0, 3}, "a<unk>b"},
+                          {"xyx", {0}, "<unk>"},
+                          {"zzq", {6, 7}, "zzq"},
+                          {"zyz", {0}, "<unk>"},
+                          {"xzzx", {0, 6, 0}, "<unk>zz<unk>"}});
+}
+
+TEST(TokenizerStages, UnigramFallsBackToBytesIfItHasThemAll) {
+  nlohmann::json json = SmallUnigram();
+  json["model"]["byte_fallback"] = true;
+  Expect(json, {{"axxb", {2, 5, 5, 3}, "axxb"}, {"xyx", {0}, "<unk>"}, {"xzzx", {5, 6, 5}, "xzzx"}});
+}
+
+TEST(TokenizerStages, FindsNormalizedAddedTokensInNormalizedText) {
+  nlohmann::json json = SmallBpe();
+  json["normalizer"] = {{"type", "Lowercase"}};
+  json["added_tokens"] = {{{"id", 9}, {"content", "Tok X"}, {"normalized", true}}};
+  const auto tokenizer = Tokenizer::Parse(json.dump());
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  EXPECT_EQ((*tokenizer)->Encode("abtok xab", false).value(), (std::vector<int64_t>{3, 9, 3}));
+  EXPECT_EQ((*tokenizer)->Encode("abTOK Xab", false).value(), (std::vector<int64_t>{3, 9, 3}));
+}
+
+}  // namespace
+}  // namespace titan
