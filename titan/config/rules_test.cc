@@ -222,6 +222,8 @@ const std::vector<Case>& Cases() {
        [](Experiment& e) { e.mutable_checkpoint()->set_last_save_model_only(true); }},
       {"validation_has_sources", "validation.sources", "at least one source",
        [](Experiment& e) { e.mutable_validation()->set_enable(true); }},
+      {"validation_has_sources", "validation.sources.0.weight", "only data.sources are drawn by weight",
+       [](Experiment& e) { ValidateOn(e, "held_out").mutable_sources(0)->set_weight(2); }},
       {"validation_has_sources", "validation.steps", "never ends",
        [](Experiment& e) { ValidateOn(e, "synthetic").set_steps(-1); }},
       {"corpus_names", "validation.sources.1.corpus", "source already",

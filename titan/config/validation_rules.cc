@@ -15,6 +15,12 @@ void ValidationHasSources(const config::Experiment& experiment, ConfigErrors& er
   } else if (validation.sources(0).corpus() == "synthetic" && validation.steps() == -1) {
     errors.Add("validation.steps", "-1 is the whole set, but \"synthetic\" never ends; say how many batches");
   }
+  // A mixture ends with its first source: no longer the whole set, and none of it twice.
+  for (int i = 0; i < validation.sources_size(); ++i) {
+    if (validation.sources(i).weight() == 1) continue;
+    errors.Add(absl::StrCat("validation.sources.", i, ".weight"),
+               "only data.sources are drawn by weight; validation reads every source to its end");
+  }
 }
 
 // The same sequences for validation as for training: what the mesh cuts must be divisible.

@@ -67,6 +67,22 @@ std::unique_ptr<DocumentSource> SyntheticDocuments(int64_t vocab_size, int64_t d
 // The documents of all sources, one source after the other.
 std::unique_ptr<DocumentSource> Concatenated(std::vector<std::unique_ptr<DocumentSource>> sources);
 
+struct WeightedSource {
+  std::unique_ptr<DocumentSource> documents;
+  double weight = 1;  // above 0
+};
+
+struct MixOptions {
+  bool shuffle = true;  // a new order in each epoch of a source; which source comes next is random in any case
+  uint64_t seed = 0;
+  bool repeat = true;  // else the mixture ends where a source would start again
+};
+
+// Documents drawn from the sources in proportion to the weights (to 1/4096 of the whole, and at least that), in an
+// order that is final: as good as endless if it repeats. Any draw is found without those before it.
+// InvalidArgument if a source has no document of two tokens or more.
+absl::StatusOr<std::unique_ptr<DocumentSource>> Mixed(std::vector<WeightedSource> sources, const MixOptions& options);
+
 }  // namespace titan
 
 #endif  // TITAN_DATA_DOCUMENT_SOURCE_H_

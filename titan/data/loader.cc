@@ -212,7 +212,15 @@ absl::StatusOr<std::unique_ptr<DocumentSource>> OpenSource(const config::Source&
   return Tokenized(std::move(texts), tokenizer);
 }
 
-// All sources of the experiment that name files, one after the other.
+// Weights that are all 1, as they are by default, make one corpus of all sources.
+bool IsMixed(const config::Data& data) {
+  for (const config::Source& source : data.sources()) {
+    if (source.weight() != 1) return data.sources_size() > 1;
+  }
+  return false;
+}
+
+// All sources of the experiment that name files: one after the other, or drawn by their weights.
 absl::StatusOr<std::unique_ptr<DocumentSource>> OpenSources(const config::Data& data, const DataFiles& files,
                                                             const std::shared_ptr<const Tokenizer>& tokenizer) {
   std::vector<std::unique_ptr<DocumentSource>> opened;
@@ -229,7 +237,10 @@ absl::StatusOr<std::unique_ptr<DocumentSource>> OpenSources(const config::Data& 
     if ((*documents)->size() == 0) return error(absl::InvalidArgumentError("there are no documents in its files"));
     opened.push_back(*std::move(documents));
   }
-  return Concatenated(std::move(opened));
+  if (!IsMixed(data)) return Concatenated(std::move(opened));
+  std::vector<WeightedSource> weighted;
+  for (int i = 0; i < data.sources_size(); ++i) weighted.push_back({std::move(opened[i]), data.sources(i).weight()});
+  return Mixed(std::move(weighted), {data.shuffle(), data.seed(), data.repeat()});
 }
 
 // A digest of the files and of how they are read.
@@ -283,7 +294,8 @@ absl::StatusOr<std::unique_ptr<Loader>> Loader::Create(const config::Experiment&
   }
   identity.files = SourcesDigest(data, *documents);
   const int64_t rows = training.global_batch_size() > 0 ? training.global_batch_size() : training.local_batch_size();
-  const PackerOptions options = {vocab_size, data.shuffle(), data.seed(), data.repeat(), pads};
+  const bool shuffle = data.shuffle() && !IsMixed(data);  // a mixture comes shuffled
+  const PackerOptions options = {vocab_size, shuffle, data.seed(), data.repeat(), pads};
   return std::make_unique<PrefetchingLoader>(std::move(documents), options, std::move(identity), rows,
                                              training.seq_len(), data.num_prefetch_batches());
 }

@@ -250,6 +250,63 @@ TEST(Loader, ErrorsNameSourceFileAndLine) {
   expect("\n \n", "data source \"docs\": there are no documents");
 }
 
+Input MixedInput(double weight, const std::string& changes = "") {
+  Input setup = JsonlInput(changes);
+  config::Source* more = setup.experiment.mutable_data()->add_sources();
+  more->set_corpus("more");
+  more->set_format(config::Source::FORMAT_JSONL);
+  more->set_weight(weight);
+  setup.files.corpora["more"] = {WriteTemporary("more.jsonl", Jsonl(9))};
+  return setup;
+}
+
+TEST(Loader, MixesByWeightAndContinuesExactly) {
+  const Input setup = MixedInput(3);
+  const auto loader = MakeLoader(setup);
+  std::vector<std::string> states;
+  std::vector<Batch> batches;
+  for (int i = 0; i < 40; ++i) {
+    states.push_back(loader->State());
+    batches.push_back(*loader->Next());
+  }
+  const auto other = MakeLoader(setup);
+  for (size_t i = 0; i < batches.size(); i += 3) {
+    ASSERT_TRUE(other->Restore(states[i]).ok());
+    ExpectEqual(*other->Next(), batches[i]);
+  }
+  const auto differs = [&](const Input& changed) {
+    const auto loader = MakeLoader(changed);
+    for (const Batch& batch : batches) {
+      if (loader->Next()->tokens != batch.tokens) return true;
+    }
+    return false;
+  };
+  EXPECT_FALSE(differs(setup));
+  EXPECT_TRUE(differs(MixedInput(5)));
+  EXPECT_TRUE(differs(MixedInput(3, "data { seed: 4 }")));
+  for (const double weight : {1.0, 5.0}) {
+    const absl::Status status = MakeLoader(MixedInput(weight))->Restore(states[5]);
+    EXPECT_NE(status.message().find("other corpus files"), std::string::npos) << status;
+  }
+}
+
+TEST(Loader, SourcesOfWeightOneAreOneCorpus) {
+  Input setup = MixedInput(1, "data { repeat: false } training { seq_len: 1 local_batch_size: 1 }");
+  const auto count = [&] {
+    const auto loader = MakeLoader(setup);
+    int64_t starts = 0;
+    for (absl::StatusOr<Batch> batch = loader->Next(); batch.ok(); batch = loader->Next()) {
+      starts += batch->tokens[0] == kBos;
+    }
+    return starts;
+  };
+  EXPECT_EQ(count(), 20 + 9);
+  // Ends with the source that is used up first: about 9 of 3 draws in 4, and 3 of the other one.
+  setup.experiment.mutable_data()->mutable_sources(1)->set_weight(3);
+  EXPECT_GE(count(), 9);
+  EXPECT_LT(count(), 20);
+}
+
 TEST(Loader, ReadsTextFiles) {
   Input setup = {MakeExperiment(R"pb(data {
                                        sources { corpus: "texts" format: FORMAT_TEXT }
