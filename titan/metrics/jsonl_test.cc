@@ -55,7 +55,7 @@ TEST(JsonlTest, SavesAreToldWhereTheyCostSomething) {
   held_up.failed_saves = 3;
   ASSERT_TRUE(sink->Log(held_up).ok());
   ASSERT_TRUE(sink->Log(Step(2)).ok());
-  const std::vector<StepMetrics> read = ReadJsonl(path).value();
+  const std::vector<StepMetrics> read = ReadJsonl(path).value().steps;
   EXPECT_EQ(read[0].checkpoint_seconds, 0.125);
   EXPECT_EQ(read[0].failed_saves, 3);
   const std::string text = ReadFile(path).value();
