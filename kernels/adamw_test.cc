@@ -143,11 +143,11 @@ TEST(AdamWTest, CopiesAreTheRoundedParameters) {
 }
 
 // On the CPU the same bits. The two CUDA kernels contract products and sums in different places, and so may differ in
-// the last bit of fp32, and then on either side of a bf16 rounding.
-bool IsSame(const at::Tensor& a, const at::Tensor& b) {
+// the last bit of fp32 (`absolute` where a difference of larger values is left), and then on either side of a bf16
+// rounding.
+bool IsSame(const at::Tensor& a, const at::Tensor& b, double absolute) {
   if (a.is_cpu()) return at::equal(a, b);
-  const double last_bit = a.scalar_type() == at::kBFloat16 ? 0x1p-7 : 0x1p-21;
-  return at::allclose(a, b, /*rtol=*/last_bit, /*atol=*/1e-12);
+  return at::allclose(a, b, /*rtol=*/a.scalar_type() == at::kBFloat16 ? 0x1p-7 : 0x1p-21, absolute);
 }
 
 // The same step, but for what is stored of the averages: rounded, to the nearest.
@@ -166,10 +166,10 @@ TEST(AdamWTest, AveragesInBfloat16AreTheRoundedOnes) {
       rounded.Step(kArguments, step);
       exact.Step(kArguments, step);
       for (size_t i = 0; i < kSizes.size(); ++i) {
-        EXPECT_TRUE(IsSame(rounded.parameters[i], exact.parameters[i])) << "tensor " << i;
-        EXPECT_TRUE(IsSame(rounded.copies[i], exact.copies[i])) << "tensor " << i;
-        EXPECT_TRUE(IsSame(rounded.exp_avg[i], exact.exp_avg[i].to(at::kBFloat16))) << "tensor " << i;
-        EXPECT_TRUE(IsSame(rounded.exp_avg_sq[i], exact.exp_avg_sq[i].to(at::kBFloat16))) << "tensor " << i;
+        EXPECT_TRUE(IsSame(rounded.parameters[i], exact.parameters[i], 1e-8)) << "tensor " << i;
+        EXPECT_TRUE(IsSame(rounded.copies[i], exact.copies[i], 1e-8)) << "tensor " << i;
+        EXPECT_TRUE(IsSame(rounded.exp_avg[i], exact.exp_avg[i].to(at::kBFloat16), 1e-9)) << "tensor " << i;
+        EXPECT_TRUE(IsSame(rounded.exp_avg_sq[i], exact.exp_avg_sq[i].to(at::kBFloat16), 0)) << "tensor " << i;
       }
     }
   }
