@@ -5,25 +5,54 @@ as errors for our own files (not for generated ones and third parties). Visibili
 unless the target or its package says otherwise.
 """
 
+load("//tools/build_defs:precompiled_header.bzl", "precompiled_copts", "precompiled_deps")
+
 # What a program of --config=asan needs besides.
 ASAN_DEPS = select({
     "//tools/build_defs:is_asan": ["//tools/build_defs:asan_options"],
     "//conditions:default": [],
 })
 
-def titan_cc_library(name, **kwargs):
-    native.cc_library(name = name, **kwargs)
+# What is tested is optimized in its library; the test itself would take longer to optimize than to run.
+TEST_COPTS = ["-O0"]
 
-def titan_cc_binary(name, deps = [], **kwargs):
-    native.cc_binary(name = name, deps = deps + ASAN_DEPS, **kwargs)
+# The largest of the precompiled headers that a target's direct dependencies call for.
+_PRECOMPILED = [
+    ("//tools/deps:torch", "torch_headers"),
+    ("//titan/config:experiment_cc_proto", "protobuf_headers"),
+    ("@com_google_absl//:absl", "protobuf_headers"),
+]
+
+def _begins_with(deps, suffix = ""):
+    """The copts and deps of a target without copts of its own."""
+    if type(deps) == type([]):
+        for dep, header in _PRECOMPILED:
+            if dep in deps:
+                name = header + suffix
+                return precompiled_copts("tools/build_defs/%s.hpp" % name), precompiled_deps("//tools/build_defs:" + name)
+    return [], []
+
+def titan_cc_library(name, deps = [], copts = [], **kwargs):
+    if not copts:
+        copts, precompiled = _begins_with(deps)
+        deps = deps + precompiled
+    native.cc_library(name = name, copts = copts, deps = deps, **kwargs)
+
+def titan_cc_binary(name, deps = [], copts = [], **kwargs):
+    if not copts:
+        copts, precompiled = _begins_with(deps)
+        deps = deps + precompiled
+    native.cc_binary(name = name, copts = copts, deps = deps + ASAN_DEPS, **kwargs)
 
 def titan_cc_test(name, size = "small", deps = [], copts = [], **kwargs):
     """A GoogleTest; `main` comes with it."""
+    if not copts:
+        copts, precompiled = _begins_with(deps, "_of_tests")
+        deps = deps + precompiled
     native.cc_test(
         name = name,
         size = size,
-        # What is tested is optimized in its library; the test itself would take longer to optimize than to run.
-        copts = ["-O0"] + copts,
+        copts = TEST_COPTS + copts,
         deps = deps + ["@com_google_googletest//:gtest_main"] + ASAN_DEPS,
         **kwargs
     )
