@@ -1,7 +1,6 @@
-#include <algorithm>
-
 #include "kernels/adamw_cuda.h"
 #include "kernels/cuda_device.cuh"
+#include "kernels/tensor_table.cuh"
 
 namespace titan::cuda {
 namespace {
@@ -14,11 +13,7 @@ constexpr int kUnroll = 2;
 // Tensors of one launch, whose table travels with the kernel's parameters: 13 of the 32 kB that there are for them.
 constexpr int kMaxTensors = 256;
 
-struct Table {
-  AdamWTensor tensors[kMaxTensors];
-  int first_block[kMaxTensors];  // of each tensor; ascending
-  int count;
-};
+using Table = TensorTable<AdamWTensor, kMaxTensors>;
 
 // A chunk of one tensor. S is the type of the averages.
 template <typename T, typename S>
@@ -31,22 +26,11 @@ struct Chunk {
   int size;
 };
 
-// The last tensor that does not begin behind this block.
-__device__ int TensorOfBlock(const Table& table) {
-  const int block = static_cast<int>(blockIdx.x);
-  int low = 0, high = table.count;
-  while (high - low > 1) {
-    const int middle = (low + high) / 2;
-    (table.first_block[middle] <= block ? low : high) = middle;
-  }
-  return low;
-}
-
 template <typename T, typename S>
 __device__ Chunk<T, S> ChunkOfBlock(const Table& table) {
-  const int index = TensorOfBlock(table);
+  const int index = table.Index();
   const AdamWTensor& tensor = table.tensors[index];
-  const int64_t begin = static_cast<int64_t>(static_cast<int>(blockIdx.x) - table.first_block[index]) * kChunk;
+  const int64_t begin = table.Chunk(index) * kChunk;
   auto* const copy = static_cast<__nv_bfloat16*>(tensor.copy);
   return {static_cast<T*>(tensor.parameter) + begin, static_cast<const T*>(tensor.gradient) + begin,
           static_cast<S*>(tensor.exp_avg) + begin,   static_cast<S*>(tensor.exp_avg_sq) + begin,
@@ -122,21 +106,11 @@ __global__ void __launch_bounds__(kThreads) AdamWKernel(const __grid_constant__ 
 
 template <typename T, typename S>
 void Step(const AdamWTensor* tensors, int64_t count, const AdamWFactors<double>& factors, cudaStream_t stream) {
-  for (int64_t begin = 0; begin < count; begin += kMaxTensors) {
-    Table table;
-    table.count = 0;
-    unsigned blocks = 0;
-    for (int64_t i = begin; i < std::min(begin + kMaxTensors, count); ++i) {
-      if (tensors[i].size == 0) continue;
-      table.tensors[table.count] = tensors[i];
-      table.first_block[table.count] = static_cast<int>(blocks);
-      ++table.count;
-      blocks += NumBlocks(tensors[i].size, kChunk);
-    }
-    if (blocks == 0) continue;
+  const auto num_blocks = [](int64_t size) { return NumBlocks(size, kChunk); };
+  ForEachTable<kMaxTensors>(tensors, count, num_blocks, [&](const Table& table, unsigned blocks) {
     AdamWKernel<T, S><<<blocks, kThreads, 0, stream>>>(table, factors.To<T>());
     CheckLaunch("adamw");
-  }
+  });
 }
 
 }  // namespace

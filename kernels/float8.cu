@@ -76,35 +76,51 @@ struct Tile {
   static constexpr int kParts = kTile / kThreadColumns * kGroups / kThreads;
   uint32_t words[kTile][kGroups + 1];
 
-  // Where a thread works: of 32 neighbours 4 are side by side, 8 one above the other.
-  static __device__ int Column(int part) {
-    const int warp = threadIdx.x / kWarp + part * (kThreads / kWarp), lane = threadIdx.x % kWarp;
-    return (warp % 4 * 4 + lane % 4) * kThreadColumns;
-  }
-  static __device__ int Group(int part) {
-    const int warp = threadIdx.x / kWarp + part * (kThreads / kWarp), lane = threadIdx.x % kWarp;
-    return warp / 4 * 8 + lane / 4;
+  // A thread's part of the tile: kThreadRows by kThreadColumns elements.
+  struct Part {
+    int column, group;  // in the tile
+    int64_t at;         // of the part's first element in the matrix
+    int64_t row, column_of_matrix;
+    bool is_inside;  // of the matrix
+  };
+  static __device__ int64_t FirstRow() { return static_cast<int64_t>(blockIdx.y) * kTile; }
+  static __device__ int64_t FirstColumn() { return static_cast<int64_t>(blockIdx.x) * kTile; }
+
+  // Calls visit(part) for each part of this thread: of 32 neighbours 4 are side by side, 8 one above the other.
+  template <typename Visit>
+  static __device__ void ForEachPart(int64_t rows, int64_t columns, const Visit& visit) {
+#pragma unroll
+    for (int i = 0; i < kParts; ++i) {
+      const int warp = threadIdx.x / kWarp + i * (kThreads / kWarp), lane = threadIdx.x % kWarp;
+      Part part;
+      part.column = (warp % 4 * 4 + lane % 4) * kThreadColumns;
+      part.group = warp / 4 * 8 + lane / 4;
+      part.row = FirstRow() + part.group * kThreadRows;
+      part.column_of_matrix = FirstColumn() + part.column;
+      part.at = part.row * columns + part.column_of_matrix;
+      part.is_inside = part.row < rows && part.column_of_matrix < columns;
+      visit(part);
+    }
   }
 
-  __device__ void Put(int column, int group, const uint8_t (&bytes)[kThreadRows][kThreadColumns]) {
+  __device__ void Put(const Part& part, const uint8_t (&bytes)[kThreadRows][kThreadColumns]) {
 #pragma unroll
     for (int i = 0; i < kThreadColumns; ++i) {
-      words[column + i][group] = bytes[0][i] | bytes[1][i] << 8 | bytes[2][i] << 16 | bytes[3][i] << 24;
+      words[part.column + i][part.group] = bytes[0][i] | bytes[1][i] << 8 | bytes[2][i] << 16 | bytes[3][i] << 24;
     }
   }
 
   // After __syncthreads.
-  __device__ void Write(int64_t first_row, int64_t first_column, int64_t rows, int64_t columns,
-                        uint8_t* transposed) const {
+  __device__ void Write(int64_t rows, int64_t columns, uint8_t* transposed) const {
     constexpr int kChunk = 16;  // bytes
     for (int i = threadIdx.x; i < kTile * kTile / kChunk; i += kThreads) {
       const int column = i / (kTile / kChunk), chunk = i % (kTile / kChunk);
-      const int64_t row = first_row + chunk * kChunk;
-      if (first_column + column >= columns || row >= rows) continue;
+      const int64_t row = FirstRow() + chunk * kChunk, target = FirstColumn() + column;
+      if (target >= columns || row >= rows) continue;
       Vector<uint32_t, 4> out;
 #pragma unroll
       for (int w = 0; w < 4; ++w) out.at[w] = words[column][chunk * 4 + w];
-      *reinterpret_cast<Vector<uint32_t, 4>*>(transposed + (first_column + column) * rows + row) = out;
+      *reinterpret_cast<Vector<uint32_t, 4>*>(transposed + target * rows + row) = out;
     }
   }
 };
@@ -116,17 +132,12 @@ __global__ void __launch_bounds__(kThreads)
   __shared__ Tile tile;
   const float scale = ScaleFor<kKind>(*largest);
   if (blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0) *inverse_scale = 1.0f / scale;
-  const int64_t first_row = static_cast<int64_t>(blockIdx.y) * kTile,
-                first_column = static_cast<int64_t>(blockIdx.x) * kTile;
-#pragma unroll
-  for (int part = 0; part < Tile::kParts; ++part) {
-    const int column = Tile::Column(part), group = Tile::Group(part);
-    const int64_t row = first_row + group * kThreadRows;
-    if (first_column + column >= columns || row >= rows) continue;
+  Tile::ForEachPart(rows, columns, [&](const Tile::Part& part) {
+    if (!part.is_inside) return;
     uint8_t bytes[kThreadRows][kThreadColumns];
 #pragma unroll
     for (int r = 0; r < kThreadRows; ++r) {
-      const int64_t at = (row + r) * columns + first_column + column;
+      const int64_t at = part.at + r * columns;
       float loaded[kThreadColumns];
       LoadRow<T>(x + at, loaded);
       Vector<uint16_t, kThreadColumns / 2> packed;
@@ -138,11 +149,11 @@ __global__ void __launch_bounds__(kThreads)
       }
       if (values != nullptr) *reinterpret_cast<Vector<uint16_t, kThreadColumns / 2>*>(values + at) = packed;
     }
-    tile.Put(column, group, bytes);
-  }
+    tile.Put(part, bytes);
+  });
   if (transposed == nullptr) return;
   __syncthreads();
-  tile.Write(first_row, first_column, rows, columns, transposed);
+  tile.Write(rows, columns, transposed);
 }
 
 // Each thread has 4 rows by 8 columns; of a warp 4 threads share rows and 8 share columns.
@@ -152,18 +163,12 @@ __global__ void __launch_bounds__(kThreads)
   __shared__ unsigned of_rows[kTile], of_columns[kTile];
   if (threadIdx.x < kTile) of_rows[threadIdx.x] = of_columns[threadIdx.x] = 0;
   __syncthreads();
-  const int64_t first_row = static_cast<int64_t>(blockIdx.y) * kTile,
-                first_column = static_cast<int64_t>(blockIdx.x) * kTile;
-#pragma unroll
-  for (int part = 0; part < Tile::kParts; ++part) {
-    const int column = Tile::Column(part), group = Tile::Group(part);
-    const int64_t row = first_row + group * kThreadRows;
-    const bool is_inside = first_column + column < columns && row < rows;
+  Tile::ForEachPart(rows, columns, [&](const Tile::Part& part) {
     float of_column[kThreadColumns] = {};
 #pragma unroll
     for (int r = 0; r < kThreadRows; ++r) {
       float loaded[kThreadColumns] = {};
-      if (is_inside) LoadRow<T>(x + (row + r) * columns + first_column + column, loaded);
+      if (part.is_inside) LoadRow<T>(x + part.at + r * columns, loaded);
       float of_row = 0;
 #pragma unroll
       for (int i = 0; i < kThreadColumns; ++i) {
@@ -173,24 +178,21 @@ __global__ void __launch_bounds__(kThreads)
       for (int distance = 1; distance < 4; distance *= 2) {
         of_row = fmaxf(of_row, __shfl_xor_sync(~0u, of_row, distance));
       }
-      if (threadIdx.x % 4 == 0) atomicMax(&of_rows[group * kThreadRows + r], __float_as_uint(of_row));
+      if (threadIdx.x % 4 == 0) atomicMax(&of_rows[part.group * kThreadRows + r], __float_as_uint(of_row));
     }
 #pragma unroll
     for (int i = 0; i < kThreadColumns; ++i) {
       for (int distance = 4; distance < kWarp; distance *= 2) {
         of_column[i] = fmaxf(of_column[i], __shfl_xor_sync(~0u, of_column[i], distance));
       }
-      if (threadIdx.x % kWarp < 4) atomicMax(&of_columns[column + i], __float_as_uint(of_column[i]));
+      if (threadIdx.x % kWarp < 4) atomicMax(&of_columns[part.column + i], __float_as_uint(of_column[i]));
     }
-  }
+  });
   __syncthreads();
   if (threadIdx.x >= kTile) return;
-  if (first_row + threadIdx.x < rows) {
-    atomicMax(reinterpret_cast<unsigned*>(largest_of_rows) + first_row + threadIdx.x, of_rows[threadIdx.x]);
-  }
-  if (first_column + threadIdx.x < columns) {
-    atomicMax(reinterpret_cast<unsigned*>(largest_of_columns) + first_column + threadIdx.x, of_columns[threadIdx.x]);
-  }
+  const int64_t row = Tile::FirstRow() + threadIdx.x, column = Tile::FirstColumn() + threadIdx.x;
+  if (row < rows) atomicMax(reinterpret_cast<unsigned*>(largest_of_rows) + row, of_rows[threadIdx.x]);
+  if (column < columns) atomicMax(reinterpret_cast<unsigned*>(largest_of_columns) + column, of_columns[threadIdx.x]);
 }
 
 // The largest power of two that takes `largest` to no more than 448.
@@ -204,11 +206,9 @@ __device__ float PowerOfTwoScaleFor(float largest) {
 template <typename T>
 __global__ void __launch_bounds__(kThreads) QuantizeRowsKernel(QuantizeRowsArguments a) {
   __shared__ Tile tile;
-  const int64_t first_row = static_cast<int64_t>(blockIdx.y) * kTile,
-                first_column = static_cast<int64_t>(blockIdx.x) * kTile;
   const float* const largest_of_columns = a.largest + a.rows;
   if (threadIdx.x < kTile) {
-    const int64_t row = first_row + threadIdx.x, column = first_column + threadIdx.x;
+    const int64_t row = Tile::FirstRow() + threadIdx.x, column = Tile::FirstColumn() + threadIdx.x;
     if (blockIdx.x == 0 && a.inverse_scale != nullptr && row < a.rows) {
       a.inverse_scale[row] = 1.0f / PowerOfTwoScaleFor(a.largest[row]);
     }
@@ -216,23 +216,20 @@ __global__ void __launch_bounds__(kThreads) QuantizeRowsKernel(QuantizeRowsArgum
       a.transposed_inverse_scale[column] = 1.0f / PowerOfTwoScaleFor(largest_of_columns[column]);
     }
   }
-#pragma unroll
-  for (int part = 0; part < Tile::kParts; ++part) {
-    const int column = Tile::Column(part), group = Tile::Group(part);
-    const int64_t row = first_row + group * kThreadRows;
-    if (first_column + column >= a.columns || row >= a.rows) continue;
+  Tile::ForEachPart(a.rows, a.columns, [&](const Tile::Part& part) {
+    if (!part.is_inside) return;
     float column_scale[kThreadColumns];
 #pragma unroll
     for (int i = 0; i < kThreadColumns; ++i) {
-      column_scale[i] = PowerOfTwoScaleFor(largest_of_columns[first_column + column + i]);
+      column_scale[i] = PowerOfTwoScaleFor(largest_of_columns[part.column_of_matrix + i]);
     }
     uint8_t bytes[kThreadRows][kThreadColumns];
 #pragma unroll
     for (int r = 0; r < kThreadRows; ++r) {
-      const int64_t at = (row + r) * a.columns + first_column + column;
+      const int64_t at = part.at + r * a.columns;
       float loaded[kThreadColumns];
       LoadRow<T>(static_cast<const T*>(a.x) + at, loaded);
-      const float row_scale = PowerOfTwoScaleFor(a.largest[row + r]);
+      const float row_scale = PowerOfTwoScaleFor(a.largest[part.row + r]);
       Vector<uint16_t, kThreadColumns / 2> packed;
 #pragma unroll
       for (int i = 0; i < kThreadColumns / 2; ++i) {
@@ -246,35 +243,29 @@ __global__ void __launch_bounds__(kThreads) QuantizeRowsKernel(QuantizeRowsArgum
         *reinterpret_cast<Vector<uint16_t, kThreadColumns / 2>*>(static_cast<uint8_t*>(a.values) + at) = packed;
       }
     }
-    tile.Put(column, group, bytes);
-  }
+    tile.Put(part, bytes);
+  });
   if (a.transposed == nullptr) return;
   __syncthreads();
-  tile.Write(first_row, first_column, a.rows, a.columns, static_cast<uint8_t*>(a.transposed));
+  tile.Write(a.rows, a.columns, static_cast<uint8_t*>(a.transposed));
 }
 
 __global__ void __launch_bounds__(kThreads)
     TransposeKernel(const uint8_t* values, int64_t rows, int64_t columns, uint8_t* transposed) {
   __shared__ Tile tile;
-  const int64_t first_row = static_cast<int64_t>(blockIdx.y) * kTile,
-                first_column = static_cast<int64_t>(blockIdx.x) * kTile;
-#pragma unroll
-  for (int part = 0; part < Tile::kParts; ++part) {
-    const int column = Tile::Column(part), group = Tile::Group(part);
-    const int64_t row = first_row + group * kThreadRows;
-    if (first_column + column >= columns || row >= rows) continue;
+  Tile::ForEachPart(rows, columns, [&](const Tile::Part& part) {
+    if (!part.is_inside) return;
     uint8_t bytes[kThreadRows][kThreadColumns];
 #pragma unroll
     for (int r = 0; r < kThreadRows; ++r) {
-      const auto vector = *reinterpret_cast<const Vector<uint8_t, kThreadColumns>*>(values + (row + r) * columns +
-                                                                                    first_column + column);
+      const auto vector = *reinterpret_cast<const Vector<uint8_t, kThreadColumns>*>(values + part.at + r * columns);
 #pragma unroll
       for (int i = 0; i < kThreadColumns; ++i) bytes[r][i] = vector.at[i];
     }
-    tile.Put(column, group, bytes);
-  }
+    tile.Put(part, bytes);
+  });
   __syncthreads();
-  tile.Write(first_row, first_column, rows, columns, transposed);
+  tile.Write(rows, columns, transposed);
 }
 
 // A thread's part is 16 values.

@@ -1,7 +1,6 @@
-#include <algorithm>
-
 #include "kernels/cuda_device.cuh"
 #include "kernels/global_norm_cuda.h"
+#include "kernels/tensor_table.cuh"
 
 namespace titan::cuda {
 namespace {
@@ -13,22 +12,7 @@ constexpr int kUnroll = 4;
 // Tensors of one launch, whose table travels with the kernel's parameters: 10 of the 32 kB that there are for them.
 constexpr int kMaxTensors = 512;
 
-struct Table {
-  NormTensor tensors[kMaxTensors];
-  int first_block[kMaxTensors];  // of each tensor; ascending
-  int count;
-};
-
-// The last tensor that does not begin behind this block.
-__device__ int TensorOfBlock(const Table& table) {
-  const int block = static_cast<int>(blockIdx.x);
-  int low = 0, high = table.count;
-  while (high - low > 1) {
-    const int middle = (low + high) / 2;
-    (table.first_block[middle] <= block ? low : high) = middle;
-  }
-  return low;
-}
+using Table = TensorTable<NormTensor, kMaxTensors>;
 
 // This thread's part of the squares of x[begin, end), read N elements at a time; N divides both.
 template <typename T, int N>
@@ -64,8 +48,8 @@ template <typename T>
 __global__ void __launch_bounds__(kThreads) SumOfSquaresKernel(const __grid_constant__ Table table, double* partials) {
   constexpr int N = kVectorSize<T>;
   __shared__ double shared[kThreads / kWarp];
-  const int index = TensorOfBlock(table);
-  const int64_t begin = (static_cast<int>(blockIdx.x) - table.first_block[index]) * kNormChunk;
+  const int index = table.Index();
+  const int64_t begin = table.Chunk(index) * kNormChunk;
   const T* const x = static_cast<const T*>(table.tensors[index].data) + begin;
   const int size = static_cast<int>(min(kNormChunk, table.tensors[index].size - begin));
   const bool aligned = reinterpret_cast<uintptr_t>(x) % alignof(Vector<T, N>) == 0;
@@ -88,22 +72,11 @@ __global__ void __launch_bounds__(kSumThreads) RootOfSumKernel(const double* par
 template <typename T>
 int64_t SumSquares(const NormTensor* tensors, int64_t count, double* partials, cudaStream_t stream) {
   int64_t written = 0;
-  for (int64_t begin = 0; begin < count; begin += kMaxTensors) {
-    Table table;
-    table.count = 0;
-    unsigned blocks = 0;
-    for (int64_t i = begin; i < std::min(begin + kMaxTensors, count); ++i) {
-      if (tensors[i].size == 0) continue;
-      table.tensors[table.count] = tensors[i];
-      table.first_block[table.count] = static_cast<int>(blocks);
-      ++table.count;
-      blocks += static_cast<unsigned>(NumNormPartials(tensors[i].size));
-    }
-    if (blocks == 0) continue;
+  ForEachTable<kMaxTensors>(tensors, count, NumNormPartials, [&](const Table& table, unsigned blocks) {
     SumOfSquaresKernel<T><<<blocks, kThreads, 0, stream>>>(table, partials + written);
     CheckLaunch("global_norm squares");
     written += blocks;
-  }
+  });
   return written;
 }
 
