@@ -38,6 +38,10 @@ void AddProductTo(GradientSum& sum, const at::Tensor& x, const at::Tensor& dy) {
 
 }  // namespace
 
+void GradientSum::Add(const at::Tensor& gradient) {
+  std::exchange(has_value, true) ? value.add_(gradient) : value.copy_(gradient);
+}
+
 void WeightGradients::Add(const at::Tensor& weight, AddProduct product) {
   if (!deferring_) return AddNow(weight, product);
   deferred_.emplace_back(weight, std::move(product));

@@ -23,6 +23,8 @@ namespace titan {
 struct GradientSum {
   at::Tensor value = {};  // in the weight's shape; garbage until something is added
   bool has_value = false;
+
+  void Add(const at::Tensor& gradient);
 };
 
 // Where the products that are gradients of weights go, and when.

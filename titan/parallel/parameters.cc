@@ -6,6 +6,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/StorageImpl.h>
+#include <c10/util/accumulate.h>
 
 #include <algorithm>
 #include <utility>
@@ -24,12 +25,6 @@ namespace {
 
 // Reductions that may be under way at once; each holds a whole unit's gradient.
 constexpr size_t kMaxReductions = 2;
-
-int64_t Product(const std::vector<int64_t>& shape) {
-  int64_t product = 1;
-  for (const int64_t extent : shape) product *= extent;
-  return product;
-}
 
 absl::Status CheckShape(const std::string& name, at::IntArrayRef expected, at::IntArrayRef actual) {
   if (expected == actual) return absl::OkStatus();
@@ -91,7 +86,7 @@ absl::Status Parameters::AddUnit(const BlockSpec& block, const std::vector<bool>
   const int64_t first = rank * unit.layout.shard_size, last = first + unit.layout.shard_size;
   for (size_t j = 0; j < shapes.size(); ++j) {
     const ParameterSpec& parameter = block.parameters[j];
-    const int64_t begin = unit.layout.offsets[j], end = begin + Product(shapes[j]);
+    const int64_t begin = unit.layout.offsets[j], end = begin + c10::multiply_integers(shapes[j]);
     Piece piece{.name = parameter.name, .shape = parameter.shape, .split = parameter.split, .local_shape = shapes[j]};
     piece.begin = std::clamp(first, begin, end) - begin;
     piece.end = std::clamp(last, begin, end) - begin;
@@ -116,40 +111,37 @@ absl::Status Parameters::AddUnit(const BlockSpec& block, const std::vector<bool>
   return absl::OkStatus();
 }
 
-// Whether there are such weights, nothing else comes after them, and what comes before them is rank 0's alone.
-bool Parameters::TravelsInFloat8(const Unit& unit, const std::vector<bool>& is_float8) const {
+// The element from which on a unit travels in float8: if nothing else comes after these weights, and what comes before
+// them is rank 0's alone. Else the unit's end.
+int64_t Parameters::Float8Begin(const Unit& unit, const std::vector<bool>& is_float8) const {
   int64_t float8_begin = WholeSize(unit), others_end = 0;
   for (size_t j = 0; j < is_float8.size(); ++j) {
     const int64_t begin = unit.layout.offsets[j];
     if (is_float8[j]) {
       float8_begin = std::min(float8_begin, begin);
     } else {
-      others_end = std::max(others_end, begin + Product(unit.layout.local_shapes[j]));
+      others_end = std::max(others_end, begin + c10::multiply_integers(unit.layout.local_shapes[j]));
     }
   }
-  return others_end <= float8_begin && float8_begin < WholeSize(unit) && float8_begin <= unit.layout.shard_size;
+  return others_end <= float8_begin && float8_begin <= unit.layout.shard_size ? float8_begin : WholeSize(unit);
 }
 
 // What blocks see.
 void Parameters::AddWeights(Unit& unit, const std::vector<bool>& is_float8) {
   const std::vector<std::vector<int64_t>>& shapes = unit.layout.local_shapes;
   const at::TensorOptions device(options_.device);
-  const bool in_float8 = TravelsInFloat8(unit, is_float8);
-  int64_t size = WholeSize(unit);
+  unit.float8_begin = Float8Begin(unit, is_float8);
+  const bool in_float8 = unit.float8_begin < WholeSize(unit);
   if (in_float8) {
-    for (size_t j = 0; j < shapes.size(); ++j) {
-      if (is_float8[j]) size = std::min(size, unit.layout.offsets[j]);
-    }
-    unit.float8_begin = size;
     unit.inverse_scales.resize(shapes.size());
     const at::TensorOptions e4m3 = device.dtype(at::kFloat8_e4m3fn);
     unit.computed_float8 = at::empty({unit.layout.shard_size}, e4m3);
     unit.gathered_float8 = IsSharded() ? at::empty({WholeSize(unit)}, e4m3) : unit.computed_float8;
   }
-  unit.gathered = Gathers() ? at::empty({size}, device.dtype(options_.compute_dtype)) : unit.computed;
+  unit.gathered = Gathers() ? at::empty({unit.float8_begin}, device.dtype(options_.compute_dtype)) : unit.computed;
   for (size_t j = 0; j < shapes.size(); ++j) {
     const at::Tensor& whole = in_float8 && is_float8[j] ? unit.gathered_float8 : unit.gathered;
-    unit.weights.push_back(whole.narrow(0, unit.layout.offsets[j], Product(shapes[j])).view(shapes[j]));
+    unit.weights.push_back(whole.narrow(0, unit.layout.offsets[j], c10::multiply_integers(shapes[j])).view(shapes[j]));
     if (in_float8 && is_float8[j]) unit.inverse_scales[j] = at::empty({}, device.dtype(at::kFloat));
   }
   if (Gathers()) FreeStorage(unit.gathered);
@@ -218,7 +210,7 @@ void Parameters::Assign(const Piece& piece, const at::Tensor& value, const std::
 
 at::Tensor Parameters::View(const Piece& piece, const std::vector<at::Tensor>& units) const {
   const at::Tensor flat = units[piece.unit].narrow(0, piece.offset, piece.end - piece.begin);
-  return flat.numel() == Product(piece.local_shape) ? flat.view(piece.local_shape) : flat;
+  return flat.numel() == c10::multiply_integers(piece.local_shape) ? flat.view(piece.local_shape) : flat;
 }
 
 int64_t Parameters::num_replicated(size_t unit) const {
@@ -233,7 +225,7 @@ at::Tensor Parameters::Gather(size_t index, const std::vector<at::Tensor>& units
   at::Tensor part = View(piece, units).to(options_.device);  // of this rank by tensor parallelism
   if (IsSharded()) {
     // Each rank sends as many elements as fit all, its piece first.
-    const int64_t numel = Product(piece.local_shape), capacity = std::min(numel, shard_size);
+    const int64_t numel = c10::multiply_integers(piece.local_shape), capacity = std::min(numel, shard_size);
     at::Tensor sent = at::zeros({capacity}, part.options());
     sent.narrow(0, 0, part.numel()).copy_(part.reshape({-1}));
     const at::Tensor received = at::empty({fsdp.size() * capacity}, part.options());
@@ -285,8 +277,12 @@ void Parameters::RoundMasters() {
   if (const std::vector<at::Tensor> rounded = copies(); !rounded.empty()) at::_foreach_copy_(rounded, masters_);
 }
 
-void Parameters::FinishUpdate() {
+void Parameters::FreeGathered() {
   for (Unit& unit : units_) Free(unit);
+}
+
+void Parameters::FinishUpdate() {
+  FreeGathered();
   QuantizeShards();
 }
 
@@ -415,8 +411,7 @@ void Parameters::AddGradients(size_t block, std::vector<at::Tensor> gradients) {
   CHECK_EQ(gradients.size(), references.size());
   for (size_t i = 0; i < references.size(); ++i) {
     if (!gradients[i].defined()) continue;
-    GradientSum& sum = *SumOfGradients(block, i);
-    std::exchange(sum.has_value, true) ? sum.value.add_(gradients[i]) : sum.value.copy_(gradients[i]);
+    SumOfGradients(block, i)->Add(gradients[i]);
     gradients[i].reset();
   }
   // Blocks that share a unit come before its owner, on the way back.

@@ -110,7 +110,9 @@ class Parameters : public BlockParameters {
   void FinishGradients();
   // Frees the gradients.
   void ClearGradients();
-  // What was gathered before the update is gathered again.
+  // Gives back what is gathered, so that it is gathered again.
+  void FreeGathered();
+  // The same, and quantises what travels in float8: the weights are others now.
   void FinishUpdate();
 
   // Copies this rank's part of a whole parameter value into `piece` of `units`.
@@ -161,7 +163,7 @@ class Parameters : public BlockParameters {
 
   absl::Status AddUnit(const BlockSpec& block, const std::vector<bool>& is_float8, const InitialValue& initial_value);
   void AddWeights(Unit& unit, const std::vector<bool>& is_float8);
-  bool TravelsInFloat8(const Unit& unit, const std::vector<bool>& is_float8) const;
+  int64_t Float8Begin(const Unit& unit, const std::vector<bool>& is_float8) const;
   void QuantizeShards();
   void GatherFloat8(Unit& unit);
   at::Tensor LocalPart(const Piece& piece, const at::Tensor& value) const;

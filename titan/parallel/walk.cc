@@ -34,20 +34,6 @@ at::Tensor RunBlock(const Model& model, size_t block, const at::Tensor& input, c
                  : model.blocks()[block]->Forward(input, weights, context);
 }
 
-// Runs the blocks before the head without gradients; returns the head's input (B, S, D).
-at::Tensor ForwardBody(const Model& model, BlockParameters& parameters, const Microbatch& microbatch,
-                       std::vector<at::Tensor>* hidden) {
-  at::Tensor x = microbatch.tokens;  // (B, S), then (B, S, D)
-  for (size_t i = 0; i + 1 < model.blocks().size(); ++i) {
-    const std::vector<at::Tensor> weights = parameters.Weights(i);
-    parameters.Prefetch(i + 1);
-    x = model.blocks()[i]->Forward(x, weights, ContextOf(i, parameters, microbatch.context));
-    parameters.Release(i);
-    if (hidden != nullptr) hidden->push_back(x);
-  }
-  return x;
-}
-
 }  // namespace
 
 StageWalk::StageWalk(const Model& model, BlockParameters& parameters, size_t begin, size_t end,
@@ -191,7 +177,7 @@ at::Tensor ForwardBackward(const Model& model, BlockParameters& parameters, cons
 }
 
 at::Tensor ForwardStage(const Model& model, BlockParameters& parameters, size_t begin, size_t end,
-                        const Microbatch& microbatch, const at::Tensor& input) {
+                        const Microbatch& microbatch, const at::Tensor& input, std::vector<at::Tensor>* hidden) {
   c10::AutoGradMode no_grad(false);
   at::Tensor x = begin == 0 ? microbatch.tokens : input;  // (B, S), then (B, S, D)
   for (size_t i = begin; i < end; ++i) {
@@ -199,6 +185,7 @@ at::Tensor ForwardStage(const Model& model, BlockParameters& parameters, size_t 
     if (i + 1 < end) parameters.Prefetch(i + 1);
     x = RunBlock(model, i, x, microbatch.labels, weights, ContextOf(i, parameters, microbatch.context));
     parameters.Release(i);
+    if (hidden != nullptr) hidden->push_back(x);
   }
   return x;
 }
@@ -210,8 +197,8 @@ at::Tensor ForwardLossSum(const Model& model, BlockParameters& parameters, const
 at::Tensor ForwardLogits(const Model& model, BlockParameters& parameters, const Microbatch& microbatch,
                          std::vector<at::Tensor>* hidden) {
   c10::AutoGradMode no_grad(false);
-  const at::Tensor x = ForwardBody(model, parameters, microbatch, hidden);
   const size_t head = model.blocks().size() - 1;
+  const at::Tensor x = ForwardStage(model, parameters, 0, head, microbatch, at::Tensor(), hidden);  // (B, S, D)
   const at::Tensor logits = model.head().Forward(x, parameters.Weights(head), microbatch.context);
   parameters.Release(head);
   return logits;

@@ -122,9 +122,10 @@ at::Tensor ForwardBackward(const Model& model, BlockParameters& parameters, cons
                            const at::Tensor& gradient_scale, const std::vector<Recompute>& recompute);
 
 // The blocks [begin, end) forward alone: what StageWalk::Forward returns. Nothing of a block is kept once the next one
-// has run, whatever a training step keeps or computes again.
+// has run, whatever a training step keeps or computes again. `hidden`, if there is one, gets every block's output.
 at::Tensor ForwardStage(const Model& model, BlockParameters& parameters, size_t begin, size_t end,
-                        const Microbatch& microbatch, const at::Tensor& input);
+                        const Microbatch& microbatch, const at::Tensor& input,
+                        std::vector<at::Tensor>* hidden = nullptr);
 
 // The sum that ForwardBackward returns, without gradients.
 at::Tensor ForwardLossSum(const Model& model, BlockParameters& parameters, const Microbatch& microbatch);

@@ -2,9 +2,9 @@
 
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
+#include <c10/util/accumulate.h>
 
 #include <algorithm>
-#include <functional>
 #include <numeric>
 #include <utility>
 
@@ -13,10 +13,6 @@
 
 namespace titan {
 namespace {
-
-int64_t Numel(const std::vector<int64_t>& shape) {
-  return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
-}
 
 // Of products with the smaller Gram matrix.
 double Cost(const std::vector<int64_t>& shape) {
@@ -88,7 +84,7 @@ void WholeMatrices::DealOut() {
 
 std::pair<int64_t, int64_t> WholeMatrices::Range(size_t matrix, int64_t rank) const {
   const auto& [shape, split, local_shape, start, shard_size] = matrices_[matrix];
-  const int64_t numel = Numel(local_shape);
+  const int64_t numel = c10::multiply_integers(local_shape);
   return {std::clamp<int64_t>(rank * shard_size - start, 0, numel),
           std::clamp<int64_t>((rank + 1) * shard_size - start, 0, numel)};
 }

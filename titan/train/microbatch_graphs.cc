@@ -23,9 +23,7 @@ class GradientSums : public BlockParameters {
   }
   void AddGradients(size_t block, std::vector<at::Tensor> gradients) override {
     for (size_t i = 0; i < gradients.size(); ++i) {
-      if (!gradients[i].defined()) continue;
-      GradientSum& sum = *parameters_.SumOfGradients(block, i);
-      std::exchange(sum.has_value, true) ? sum.value.add_(gradients[i]) : sum.value.copy_(gradients[i]);
+      if (gradients[i].defined()) parameters_.SumOfGradients(block, i)->Add(gradients[i]);
     }
   }
 

@@ -329,7 +329,7 @@ absl::StatusOr<double> Trainer::LossSum(const Batch& batch) {
       }
       loss_sum.add_(pipeline_->ForwardLossSum(CutUp(rows, rows_per_microbatch)));
     }
-    parameters_->FinishUpdate();  // the next step gathers as if nothing had been
+    parameters_->FreeGathered();  // the next step gathers as if nothing had been
     if (groups_->tp().rank() != 0) loss_sum.zero_();
     groups_->world().AllReduce(loss_sum).Wait();
     const at::Tensor value = loss_sum.cpu();
