@@ -15,6 +15,7 @@
 #include "titan/base/flags.h"
 #include "titan/base/status_macros.h"
 #include "titan/base/tool_main.h"
+#include "titan/base/with_context.h"
 #include "titan/data/json.h"
 #include "titan/data/tokenizer.h"
 
@@ -64,9 +65,7 @@ absl::Status Run(const std::vector<std::string>& arguments) {
   for (int number = 1; std::getline(in, line); ++number) {
     if (line.empty()) continue;
     absl::StatusOr<nlohmann::json> answer = Answer(*tokenizer, line);
-    if (!answer.ok()) {
-      return absl::Status(answer.status().code(), absl::StrCat(in_file, ":", number, ": ", answer.status().message()));
-    }
+    if (!answer.ok()) return WithContext(absl::StrCat(in_file, ":", number), answer.status());
     absl::StrAppend(&out, answer->dump(), "\n");
   }
   return WriteFileAtomically(out_file, out);

@@ -12,6 +12,7 @@
 #include "titan/base/flags.h"
 #include "titan/base/status_macros.h"
 #include "titan/base/tool_main.h"
+#include "titan/base/with_context.h"
 
 namespace titan {
 namespace {
@@ -31,9 +32,7 @@ absl::Status Run(const std::vector<std::string>& arguments) {
   for (const std::string& trace : traces) {
     TITAN_ASSIGN_OR_RETURN(const std::string text, ReadFile(UserPath(trace)));
     const absl::StatusOr<TraceBreakdown> breakdown = BreakDownTrace(text);
-    if (!breakdown.ok()) {
-      return absl::Status(breakdown.status().code(), absl::StrCat(trace, ": ", breakdown.status().message()));
-    }
+    if (!breakdown.ok()) return WithContext(trace, breakdown.status());
     std::cout << trace << "\n" << FormatBreakdown(*breakdown);
   }
   return absl::OkStatus();

@@ -17,12 +17,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_split.h"
-#include "nlohmann/json.hpp"
 #include "titan/base/file.h"
 #include "titan/base/flags.h"
 #include "titan/base/status_macros.h"
 #include "titan/base/tool_main.h"
+#include "titan/metrics/jsonl.h"
 #include "titan/metrics/trace_breakdown.h"
 
 namespace titan {
@@ -152,30 +151,26 @@ struct Result {
 };
 
 absl::StatusOr<Result> ReadResult(const Arguments& arguments, const std::string& out) {
-  TITAN_ASSIGN_OR_RETURN(const std::string text, ReadFile(out + "/metrics.jsonl"));
-  std::vector<nlohmann::json> steps;
-  for (const std::string_view line : absl::StrSplit(text, '\n', absl::SkipEmpty())) {
-    steps.push_back(nlohmann::json::parse(line));
-  }
+  TITAN_ASSIGN_OR_RETURN(const LoggedMetrics metrics, ReadJsonl(out + "/metrics.jsonl"));
+  const std::vector<StepMetrics>& steps = metrics.steps;
   if (static_cast<int64_t>(steps.size()) != arguments.steps) {
     return absl::InternalError(absl::StrCat(out, "/metrics.jsonl: ", steps.size(), " steps of ", arguments.steps));
   }
   Result result;
-  result.first_loss = steps.front()["loss"];
-  result.last_loss = steps.back()["loss"];
+  result.first_loss = steps.front().loss;
+  result.last_loss = steps.back().loss;
   std::vector<double> seconds;
   for (int64_t i = 0; i < arguments.steps; ++i) {
-    result.memory_bytes = std::max(result.memory_bytes, steps[i]["memory_bytes"].get<double>());
-    if (i >= kWarmup && i < arguments.steps - kTraced) seconds.push_back(steps[i]["step_seconds"]);
+    result.memory_bytes = std::max(result.memory_bytes, static_cast<double>(steps[i].memory_bytes));
+    if (i >= kWarmup && i < arguments.steps - kTraced) seconds.push_back(steps[i].step_seconds);
   }
   std::sort(seconds.begin(), seconds.end());
   result.median = seconds[seconds.size() / 2];
   result.fastest = seconds.front();
   result.slowest = seconds.back();
   result.tokens_per_second =
-      steps.back()["tokens"].get<double>() / result.median / static_cast<double>(arguments.nproc);
-  TITAN_ASSIGN_OR_RETURN(const std::string trace, ReadFile(absl::StrCat(out, "/profiling/traces/iteration_",
-                                                                        arguments.steps, "/rank0_trace.json")));
+      static_cast<double>(steps.back().tokens) / result.median / static_cast<double>(arguments.nproc);
+  TITAN_ASSIGN_OR_RETURN(const std::string trace, ReadFile(NewestTrace(out + "/profiling/traces")));
   TITAN_ASSIGN_OR_RETURN(result.trace, BreakDownTrace(trace));
   return result;
 }

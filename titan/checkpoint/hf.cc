@@ -19,6 +19,7 @@
 #include "nlohmann/json.hpp"
 #include "titan/base/file.h"
 #include "titan/base/status_macros.h"
+#include "titan/base/with_context.h"
 #include "titan/checkpoint/hf_config.h"
 #include "titan/checkpoint/hf_names.h"
 #include "titan/checkpoint/json.h"
@@ -35,10 +36,6 @@ constexpr char kOutput[] = "output.weight";
 constexpr char kEmbedding[] = "tok_embeddings.weight";
 
 std::string ShapeText(absl::Span<const int64_t> shape) { return absl::StrCat("[", absl::StrJoin(shape, ", "), "]"); }
-
-absl::Status WithContext(const std::string& context, const absl::Status& status) {
-  return absl::Status(status.code(), absl::StrCat(context, ": ", status.message()));
-}
 
 absl::Status AllProblems(const std::string& dir, const std::vector<std::string>& problems) {
   if (problems.empty()) return absl::OkStatus();

@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "nlohmann/json.hpp"
 #include "titan/base/status_macros.h"
+#include "titan/base/with_context.h"
 #include "titan/checkpoint/json.h"
 
 namespace titan {
@@ -233,9 +234,7 @@ std::optional<int64_t> NumBytes(StoredDtype dtype, absl::Span<const int64_t> sha
 
 absl::StatusOr<std::shared_ptr<const SafetensorsFile>> SafetensorsFile::Open(const std::string& path) {
   TITAN_ASSIGN_OR_RETURN(const std::shared_ptr<MappedFile> file, Map(path));
-  if (const absl::Status status = file->Parse(); !status.ok()) {
-    return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
-  }
+  if (const absl::Status status = file->Parse(); !status.ok()) return WithContext(path, status);
   return file;
 }
 
@@ -281,7 +280,7 @@ absl::StatusOr<SafetensorsWriter> SafetensorsWriter::Create(const std::string& p
   // What the reader would refuse is not written.
   absl::StatusOr<Header> read =
       text.size() <= kMaxHeaderBytes ? ParseHeader(text, begin) : absl::InvalidArgumentError("too many tensors");
-  if (!read.ok()) return absl::Status(read.status().code(), absl::StrCat(path, ": ", read.status().message()));
+  if (!read.ok()) return WithContext(path, read.status());
   std::set<std::string> readable;
   for (const PlacedTensor& placed : read->tensors) readable.insert(placed.tensor.name);
   for (const TensorHeader& tensor : tensors) {

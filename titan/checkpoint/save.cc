@@ -14,6 +14,7 @@
 #include "titan/base/crc32c.h"
 #include "titan/base/file.h"
 #include "titan/base/status_macros.h"
+#include "titan/base/with_context.h"
 #include "titan/checkpoint/index.h"
 #include "titan/checkpoint/json.h"
 #include "titan/checkpoint/safetensors.h"

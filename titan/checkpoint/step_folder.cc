@@ -47,10 +47,6 @@ bool Exists(const std::string& path) {
   return lstat(path.c_str(), &info) == 0;
 }
 
-absl::Status WithContext(std::string_view context, const absl::Status& status) {
-  return absl::Status(status.code(), absl::StrCat(context, ": ", status.message()));
-}
-
 absl::Status RemoveFolder(const std::string& path) {
   std::error_code error;
   std::filesystem::remove_all(path, error);

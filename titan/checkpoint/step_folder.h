@@ -26,8 +26,6 @@ std::optional<int64_t> StepOf(std::string_view name);
 std::string TemporaryName(int64_t step, std::string_view save_id);
 
 bool Exists(const std::string& path);
-// `status` with "context: " before its message.
-absl::Status WithContext(std::string_view context, const absl::Status& status);
 
 // Names of the folders in `dir`; none if it does not exist.
 absl::StatusOr<std::vector<std::string>> FoldersIn(const std::string& dir);

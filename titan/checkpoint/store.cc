@@ -13,6 +13,7 @@
 #include "titan/base/crc32c.h"
 #include "titan/base/file.h"
 #include "titan/base/status_macros.h"
+#include "titan/base/with_context.h"
 #include "titan/checkpoint/step_folder.h"
 
 namespace titan {

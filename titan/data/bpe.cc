@@ -175,11 +175,7 @@ void Bpe::Encode(std::string_view word, std::vector<int64_t>* ids) const {
 }
 
 void Bpe::EncodePart(std::string_view part, std::vector<int64_t>* ids) const {
-  const bool is_cached = part.size() <= WordCache::kMaxWord;
-  if (is_cached && cache_.Find(part, ids)) return;
-  std::vector<int32_t> symbols = EncodeUncached(part);
-  ids->insert(ids->end(), symbols.begin(), symbols.end());
-  if (is_cached) cache_.Add(part, std::move(symbols));
+  cache_.Append(part, [this](std::string_view word) { return EncodeUncached(word); }, ids);
 }
 
 std::vector<int32_t> Bpe::EncodeUncached(std::string_view word) const {

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "titan/base/sha256.h"
 #include "titan/base/status_macros.h"
+#include "titan/base/with_context.h"
 #include "titan/data/random.h"
 
 namespace titan {
@@ -22,9 +23,7 @@ class TokenizedSource : public DocumentSource {
   absl::StatusOr<Document> Read(int64_t index) const override {
     TITAN_ASSIGN_OR_RETURN(const std::string text, texts_->Read(index));
     absl::StatusOr<std::vector<int64_t>> ids = tokenizer_->Encode(text, /*add_special_tokens=*/false);
-    if (!ids.ok()) {
-      return absl::Status(ids.status().code(), absl::StrCat(Where(index), ": ", ids.status().message()));
-    }
+    if (!ids.ok()) return WithContext(Where(index), ids.status());
     if (tokenizer_->bos_id().has_value()) ids->insert(ids->begin(), *tokenizer_->bos_id());
     ids->push_back(*tokenizer_->eos_id());
     return Document(*std::move(ids));

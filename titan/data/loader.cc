@@ -11,6 +11,7 @@
 #include "nlohmann/json.hpp"
 #include "titan/base/sha256.h"
 #include "titan/base/status_macros.h"
+#include "titan/base/with_context.h"
 #include "titan/config/experiment.pb.h"
 #include "titan/data/document_source.h"
 #include "titan/data/json.h"
@@ -226,7 +227,7 @@ absl::StatusOr<std::unique_ptr<DocumentSource>> OpenSources(const config::Data& 
   std::vector<std::unique_ptr<DocumentSource>> opened;
   for (const config::Source& source : data.sources()) {
     const auto error = [&](const absl::Status& status) {
-      return absl::Status(status.code(), absl::StrCat("data source \"", source.corpus(), "\": ", status.message()));
+      return WithContext(absl::StrCat("data source \"", source.corpus(), "\""), status);
     };
     const auto found = files.corpora.find(source.corpus());
     if (found == files.corpora.end() || found->second.empty()) {

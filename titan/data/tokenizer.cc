@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "titan/base/file.h"
 #include "titan/base/status_macros.h"
+#include "titan/base/with_context.h"
 #include "titan/data/added_tokens.h"
 #include "titan/data/decoder.h"
 #include "titan/data/json.h"
@@ -207,9 +208,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Parse(std::string_view tex
 absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Load(const std::string& path) {
   TITAN_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
   absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = Parse(text);
-  if (!tokenizer.ok()) {
-    return absl::Status(tokenizer.status().code(), absl::StrCat(path, ": ", tokenizer.status().message()));
-  }
+  if (!tokenizer.ok()) return WithContext(path, tokenizer.status());
   return tokenizer;
 }
 

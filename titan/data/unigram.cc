@@ -165,11 +165,7 @@ std::vector<int32_t> Unigram::EncodeUncached(std::string_view word) const {
 }
 
 void Unigram::Encode(std::string_view word, std::vector<int64_t>* ids) const {
-  const bool is_cached = word.size() <= WordCache::kMaxWord;
-  if (is_cached && cache_.Find(word, ids)) return;
-  std::vector<int32_t> result = EncodeUncached(word);
-  ids->insert(ids->end(), result.begin(), result.end());
-  if (is_cached) cache_.Add(word, std::move(result));
+  cache_.Append(word, [this](std::string_view part) { return EncodeUncached(part); }, ids);
 }
 
 }  // namespace titan

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -17,14 +18,18 @@ namespace titan {
 
 class WordCache {
  public:
-  static constexpr size_t kMaxWord = 64;  // bytes; longer words seldom come again
-
-  // Appends the ids of `word`; false if it is not there.
-  bool Find(std::string_view word, std::vector<int64_t>* ids);
-
-  void Add(std::string_view word, std::vector<int32_t> ids);
+  // Appends the ids of `word`: those of the last time, or encode(word), a std::vector<int32_t>.
+  template <typename Encode>
+  void Append(std::string_view word, const Encode& encode, std::vector<int64_t>* ids) {
+    const bool is_cached = word.size() <= kMaxWord;
+    if (is_cached && Find(word, ids)) return;
+    std::vector<int32_t> found = encode(word);
+    ids->insert(ids->end(), found.begin(), found.end());
+    if (is_cached) Add(word, std::move(found));
+  }
 
  private:
+  static constexpr size_t kMaxWord = 64;  // bytes; longer words seldom come again
   static constexpr size_t kShards = 64;
   static constexpr size_t kMaxWordsPerShard = 1 << 12;
   struct alignas(64) Shard {
@@ -33,6 +38,8 @@ class WordCache {
   };
 
   Shard& ShardOf(std::string_view word);
+  bool Find(std::string_view word, std::vector<int64_t>* ids);
+  void Add(std::string_view word, std::vector<int32_t> ids);
 
   std::array<Shard, kShards> shards_;
 };

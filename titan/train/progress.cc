@@ -20,18 +20,23 @@ namespace {
 
 using Json = nlohmann::json;
 
-// Fields of the model in which a Hugging Face folder and the experiment differ, one per line; labels do not count.
+// A line for each field in which they differ.
+std::string Differences(const config::Experiment& stored, const config::Experiment& wanted) {
+  std::string differences;
+  for (const FieldDifference& field : Diff(stored, wanted)) {
+    absl::StrAppend(&differences, "\n  ", field.path, ": ", field.left, " there, ", field.right, " here");
+  }
+  return differences;
+}
+
+// Fields of the model in which a Hugging Face folder and the experiment differ; labels do not count.
 std::string ModelDifferences(const config::Model& stored, const config::Model& wanted) {
   config::Experiment left, right;
   *left.mutable_model() = stored;
   *right.mutable_model() = wanted;
   left.mutable_model()->clear_flavor();
   right.mutable_model()->clear_flavor();
-  std::string differences;
-  for (const FieldDifference& field : Diff(left, right)) {
-    absl::StrAppend(&differences, "\n  ", field.path, ": ", field.left, " there, ", field.right, " here");
-  }
-  return differences;
+  return Differences(left, right);
 }
 
 // The string at `key`, if there is one.
@@ -67,7 +72,8 @@ absl::StatusOr<RestoredProgress> RestoreProgress(const std::string& checkpoint, 
   }
   RestoredProgress restored{.tokens_seen = state["tokens_seen"].get<int64_t>(),
                             .model_only = state.value("model_only", Json()) == Json(true),
-                            .run_id = TextIn(state, "run_id")};
+                            .run_id = TextIn(state, "run_id"),
+                            .experiment = stored.experiment()};
   if (restored.model_only && stored.step() < experiment.training().steps()) {
     return absl::InvalidArgumentError(absl::StrCat(
         checkpoint,
@@ -93,11 +99,7 @@ absl::Status CheckSameRun(const std::string& checkpoint, const config::Experimen
   const std::string run_id = TextIn(state, "run_id"), bundle = TextIn(state, "bundle");
   std::string differences;
   config::Experiment earlier;
-  if (earlier.ParseFromString(stored.experiment())) {
-    for (const FieldDifference& field : Diff(earlier, experiment)) {
-      absl::StrAppend(&differences, "\n  ", field.path, ": ", field.left, " there, ", field.right, " here");
-    }
-  }
+  if (earlier.ParseFromString(stored.experiment())) differences = Differences(earlier, experiment);
   if (!bundle.empty() && bundle != run.bundle) {
     absl::StrAppend(&differences, "\n  the bundle (program, data, configuration): ", bundle, " there, ", run.bundle,
                     " here");

@@ -33,7 +33,8 @@ std::string ProgressState(const config::Experiment& experiment, const RunIdentit
 struct RestoredProgress {
   int64_t tokens_seen = 0;
   bool model_only = false;
-  std::string run_id;  // of the run that has saved it; empty if that is not recorded
+  std::string run_id;      // of the run that has saved it; empty if that is not recorded
+  std::string experiment;  // its config::Experiment, serialized
 };
 
 // Puts trainer and loader where they were when `checkpoint` (a step-N folder) was saved, by a run of any layout; reads

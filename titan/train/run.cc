@@ -14,7 +14,6 @@
 #include "titan/base/file.h"
 #include "titan/base/quantities.h"
 #include "titan/base/status_macros.h"
-#include "titan/checkpoint/store.h"
 #include "titan/config/diff.h"
 #include "titan/config/experiment.pb.h"
 #include "titan/config/resolved_json.h"
@@ -167,9 +166,8 @@ absl::Status Run::Restore() {
   tokens_seen_ = restored_->tokens_seen;
   validated_step_ = trainer_->step();
   if (!is_first()) return absl::OkStatus();
-  TITAN_ASSIGN_OR_RETURN(const Checkpoint stored, OpenCheckpoint(path));
   config::Experiment earlier;
-  if (earlier.ParseFromString(stored.experiment())) {
+  if (earlier.ParseFromString(restored_->experiment)) {
     for (const FieldDifference& field : Diff(earlier, experiment_)) {
       console_.Note(absl::StrCat("changed since the checkpoint: ", field.path, ": ", field.left, " -> ", field.right));
     }

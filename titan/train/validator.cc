@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "titan/base/status_macros.h"
+#include "titan/base/with_context.h"
 #include "titan/config/experiment.pb.h"
 #include "titan/train/exit_code.h"
 
@@ -33,9 +34,7 @@ absl::StatusOr<std::unique_ptr<Validator>> Validator::Create(const config::Exper
   const int64_t rows = validation.local_batch_size() * mesh.size({MeshAxis::kDpReplicate, MeshAxis::kDpShard});
   absl::StatusOr<std::unique_ptr<Loader>> loader =
       Loader::Create(OfValidationData(experiment, rows), files, /*pads=*/true);
-  if (!loader.ok()) {
-    return absl::Status(loader.status().code(), absl::StrCat("validation.sources: ", loader.status().message()));
-  }
+  if (!loader.ok()) return WithContext("validation.sources", loader.status());
   return std::unique_ptr<Validator>(
       new Validator(*std::move(loader), validation.freq(), validation.steps(), experiment.training().steps()));
 }
