@@ -10,6 +10,7 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/cross_entropy_loss.h>
+#include <ATen/ops/embedding.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/mm.h>
@@ -26,10 +27,13 @@
 #include <cstdio>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/adamw.h"
 #include "kernels/attention.h"
+#include "kernels/embedding.h"
+#include "kernels/float8.h"
 #include "kernels/global_norm.h"
 #include "kernels/linear_cross_entropy.h"
 #include "kernels/rms_norm.h"
@@ -145,6 +149,42 @@ void RopeRows(Table& table) {
       });
 }
 
+// Found largest, quantised and transposed: 2 bytes are read twice, 1 byte written twice.
+void Float8Rows(Table& table) {
+  const at::Tensor x = at::randn({kTokens, kFfnDim}, kBf16);
+  const double bytes = 6.0 * kTokens * kFfnDim;
+  const c10::AutoGradMode no_grad(false);
+  const auto quantize = [](const at::Tensor& wide, const at::Tensor& scale) {
+    const at::Tensor values = (wide.to(at::kFloat) * scale).clamp(-448, 448).to(at::kFloat8_e4m3fn);
+    return std::pair(values, scale.reciprocal());
+  };
+  table.Row(
+      "float8 tensorwise, both layouts", bytes,
+      [&] { QuantizeFloat8(x, Float8Format::kE4m3, {.values = true, .transposed = true}); },
+      [&] {
+        const at::Tensor scale = 448.0 / x.abs().amax().to(at::kFloat);
+        quantize(x, scale).first.t().contiguous();
+      });
+  table.Row(
+      "float8 rowwise, both layouts", bytes,
+      [&] { QuantizeFloat8(x, Float8Format::kE4m3, {.values = true, .transposed = true}, Float8Scaling::kRows); },
+      [&] {
+        for (const at::Tensor& rows : {x, x.t().contiguous()}) {
+          quantize(rows, (448.0 / rows.abs().amax({-1}, true).to(at::kFloat)).log2().floor().exp2());
+        }
+      });
+}
+
+// Forward reads and writes a row a token. Backward clears a table and adds a row a token to it.
+void EmbeddingRows(Table& table) {
+  const at::Tensor weight = at::randn({kVocab, kDim}, kBf16);
+  const at::Tensor ids = at::randint(kVocab, {kTokens}, at::TensorOptions(at::kCUDA).dtype(at::kLong));
+  const double rows = static_cast<double>(kTokens) / kVocab;  // of the table
+  table.Rows(
+      "embedding", {weight}, 2 * rows, 1 + 2 * rows, [&](const Tensors& in) { return Embedding(ids, in[0]); },
+      [&](const Tensors& in) { return at::embedding(in[0], ids); });
+}
+
 // The projection takes part in both: 4096 tokens, one chunk or more.
 void LossRow(Table& table) {
   const at::Tensor hidden = at::randn({4096, kDim}, kBf16), weight = at::randn({kVocab, kDim}, kBf16) * 0.02;
@@ -219,6 +259,8 @@ void Main() {
   NormRows(table);
   GateRows(table);
   RopeRows(table);
+  Float8Rows(table);
+  EmbeddingRows(table);
   OptimizerRows(table);
   LossRow(table);
   AttentionRows();

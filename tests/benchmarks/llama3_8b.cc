@@ -59,6 +59,7 @@ const std::vector<Setting>& Settings() {
     const std::string rowwise = "quantize.linear.float8.recipe_name=rowwise";
     const std::string gather = "quantize.linear.float8.enable_fsdp_float8_all_gather=true";
     const std::string tp = "parallelism.tensor_parallel_degree=2", whole = "parallelism.data_parallel_shard_degree=1";
+    const std::string overlapped = "parallelism.enable_async_tensor_parallel=true";
     return new std::vector<Setting>{
         {"bf16_none_1", {none}, 9443, 10700},
         {"bf16_none_2", {none, two}, 0, 10700},
@@ -73,6 +74,7 @@ const std::vector<Setting>& Settings() {
         {"rowwise_none_2", {none, rowwise, two}, 0, 13500},
         {"rowwise_op_2", {selective, op, rowwise, two}, 10710, 13500},
         {"bf16_tp2_none_2", {none, two, tp, whole}, 8698, 10200},
+        {"bf16_tp2_overlapped_none_2", {none, two, tp, whole, overlapped}, 8698, 10200},
         {"float8_tp2_none_2", {none, two, tp, whole, float8}},
     };
   }();
