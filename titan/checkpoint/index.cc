@@ -1,7 +1,6 @@
 #include "titan/checkpoint/index.h"
 
 #include <algorithm>
-#include <numeric>
 #include <optional>
 #include <set>
 #include <utility>
@@ -68,6 +67,12 @@ absl::StatusOr<std::vector<int64_t>> Sizes(const nlohmann::json& object, const c
   return sizes;
 }
 
+absl::StatusOr<nlohmann::json> Object(const nlohmann::json& object, const char* key, const std::string& path) {
+  TITAN_ASSIGN_OR_RETURN(nlohmann::json value, Member(object, key, path));
+  if (!value.is_object()) return absl::InvalidArgumentError(absl::StrCat(path, ".", key, ": not an object"));
+  return value;
+}
+
 absl::StatusOr<uint32_t> Crc(const nlohmann::json& object, const char* key, const std::string& path) {
   TITAN_ASSIGN_OR_RETURN(const std::string text, String(object, key, path));
   const std::optional<uint32_t> crc = ParseCrc(text);
@@ -75,15 +80,33 @@ absl::StatusOr<uint32_t> Crc(const nlohmann::json& object, const char* key, cons
   return *crc;
 }
 
-// No two pieces have an element in common. The pieces come in the order of their first rows, so that each is compared
-// only with those that reach into its rows: a tensor may be in thousands of pieces.
+// The dimension in which the pieces begin at the most places; 0 if they have none.
+size_t MostDivided(const std::vector<CheckpointIndex::Piece>& pieces) {
+  size_t best = 0;
+  size_t most = 0;
+  for (size_t d = 0; !pieces.empty() && d < pieces[0].offsets.size(); ++d) {
+    std::set<int64_t> places;
+    for (const CheckpointIndex::Piece& piece : pieces) places.insert(piece.offsets[d]);
+    if (places.size() > most) {
+      most = places.size();
+      best = d;
+    }
+  }
+  return best;
+}
+
+// No two pieces have an element in common. The pieces come in the order in which they begin in one dimension, so that
+// each is compared only with those that reach into its range there: a tensor may be in thousands of pieces.
 absl::Status CheckDisjoint(const std::vector<CheckpointIndex::Piece>& pieces, const std::string& path) {
-  const auto begin = [&](size_t i) { return pieces[i].offsets.empty() ? 0 : pieces[i].offsets[0]; };
-  const auto end = [&](size_t i) { return pieces[i].offsets.empty() ? 1 : pieces[i].offsets[0] + pieces[i].shape[0]; };
-  std::vector<size_t> order(pieces.size());
-  std::iota(order.begin(), order.end(), size_t{0});
+  const size_t d = MostDivided(pieces);
+  const auto begin = [&](size_t i) { return pieces[i].offsets.empty() ? 0 : pieces[i].offsets[d]; };
+  const auto end = [&](size_t i) { return pieces[i].offsets.empty() ? 1 : pieces[i].offsets[d] + pieces[i].shape[d]; };
+  std::vector<size_t> order;
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    if (pieces[i].box().num_elements() > 0) order.push_back(i);
+  }
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return begin(a) < begin(b); });
-  std::vector<size_t> open;  // earlier ones that reach into the rows of the current one
+  std::vector<size_t> open;  // earlier ones that reach into the range of the current one
   for (const size_t i : order) {
     open.erase(std::remove_if(open.begin(), open.end(), [&](size_t j) { return end(j) <= begin(i); }), open.end());
     for (const size_t j : open) {
@@ -181,7 +204,7 @@ absl::StatusOr<CheckpointIndex> ParsePieces(std::string_view json) {
   }
   CheckpointIndex index;
   TITAN_ASSIGN_OR_RETURN(index.step, Integer(object, "step", "index"));
-  TITAN_ASSIGN_OR_RETURN(const nlohmann::json files, Member(object, "files", "index"));
+  TITAN_ASSIGN_OR_RETURN(const nlohmann::json files, Object(object, "files", "index"));
   for (const auto& [file, value] : files.items()) {
     const std::string path = absl::StrCat("files.", file);
     if (!IsFileName(file)) return absl::InvalidArgumentError(absl::StrCat(path, ": not a file name"));
@@ -190,7 +213,7 @@ absl::StatusOr<CheckpointIndex> ParsePieces(std::string_view json) {
     TITAN_ASSIGN_OR_RETURN(shard.header_crc32c, Crc(value, "header_crc32c", path));
     index.shards[file] = shard;
   }
-  TITAN_ASSIGN_OR_RETURN(const nlohmann::json tensors, Member(object, "tensors", "index"));
+  TITAN_ASSIGN_OR_RETURN(const nlohmann::json tensors, Object(object, "tensors", "index"));
   for (const auto& [name, value] : tensors.items()) {
     TITAN_ASSIGN_OR_RETURN(index.tensors[name], ParseTensor(value, version, absl::StrCat("tensors.", name), index));
   }

@@ -64,6 +64,9 @@ TEST(CheckpointIndex, PiecesMustCoverTheTensorOnce) {
       {"\"version\": 2", "\"version\": 3", "this titan reads"},
       {"\"version\": 2", "\"version\": 0", "this titan reads"},
       {"\"tensors\": {", "\"tensors\": [", "not JSON"},
+      {"\"tensors\": {", "\"tensors\": [], \"others\": {", "index.tensors: not an object"},
+      {"\"files\": {", "\"files\": [], \"others\": {", "index.files: not an object"},
+      {"\"shape\":[2,4]", "\"shape\":[4611686018427387904,4,0]", "too large"},
   };
   for (const Case& test : cases) {
     const std::string broken = absl::StrReplaceAll(text, {{test.from, test.to}});
@@ -117,6 +120,22 @@ TEST(CheckpointIndex, ManyPiecesAreCheckedInTime) {
   EXPECT_TRUE(CheckComplete(index).ok());
   tensor.pieces[777].offsets = {778, 0};
   EXPECT_NE(CheckComplete(index).message().find("overlaps"), std::string::npos);
+}
+
+TEST(CheckpointIndex, ManyColumnsAndEmptyPiecesAreCheckedInTime) {
+  constexpr int64_t kPieces = 20000;
+  CheckpointIndex index;
+  index.shards["a"] = {100, 1};
+  CheckpointIndex::Tensor& tensor = index.tensors["w"];
+  tensor.shape = {2, kPieces};
+  for (int64_t column = 0; column < kPieces; ++column) {
+    tensor.pieces.push_back({"a", {0, column}, {2, 1}, 0, absl::StrCat(column)});
+    tensor.pieces.push_back({"a", {1, 7}, {0, 1}, 0, absl::StrCat("empty", column)});
+  }
+  EXPECT_TRUE(CheckComplete(index).ok());
+  tensor.pieces[1554].offsets = {0, 778};
+  EXPECT_NE(CheckComplete(index).message().find("pieces[1556]: overlaps pieces[1554]"), std::string::npos)
+      << CheckComplete(index);
 }
 
 TEST(CheckpointPart, RoundTripMergeAndDamage) {

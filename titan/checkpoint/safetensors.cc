@@ -226,10 +226,12 @@ std::optional<StoredDtype> StoredDtypeByName(std::string_view name) {
 
 std::optional<int64_t> NumBytes(StoredDtype dtype, absl::Span<const int64_t> shape) {
   int64_t bytes = static_cast<int64_t>(SizeOf(dtype));
+  bool is_empty = false;
   for (const int64_t size : shape) {
-    if (size < 0 || __builtin_mul_overflow(bytes, size, &bytes)) return std::nullopt;
+    is_empty |= size == 0;
+    if (size < 0 || (size > 0 && __builtin_mul_overflow(bytes, size, &bytes))) return std::nullopt;
   }
-  return bytes;
+  return is_empty ? 0 : bytes;
 }
 
 absl::StatusOr<std::shared_ptr<const SafetensorsFile>> SafetensorsFile::Open(const std::string& path) {

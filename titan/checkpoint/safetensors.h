@@ -56,7 +56,8 @@ struct TensorHeader {
   std::vector<int64_t> shape;
 };
 
-// Bytes of a tensor; nullopt if they do not fit into 63 bits or a size is negative.
+// Bytes of a tensor; nullopt if they do not fit into 63 bits or a size is negative. Sizes beside a 0 must fit as well:
+// strides, and products of some of the sizes, are computed from them.
 std::optional<int64_t> NumBytes(StoredDtype dtype, absl::Span<const int64_t> shape);
 
 class SafetensorsFile {

@@ -1,7 +1,5 @@
 #include "titan/data/added_tokens.h"
 
-#include <algorithm>
-
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "titan/base/status_macros.h"
@@ -12,6 +10,10 @@ namespace titan {
 namespace {
 
 constexpr int64_t kMaxId = 1 << 24;
+// Each place of a text is compared with so many bytes at most.
+constexpr size_t kMaxContent = 1 << 12;
+
+uint64_t Key(int32_t node, char byte) { return static_cast<uint64_t>(node) << 8 | static_cast<unsigned char>(byte); }
 
 // The Unicode property White_Space.
 bool IsWhiteSpace(char32_t c) {
@@ -46,6 +48,9 @@ size_t LeadingSpace(std::string_view text) {
 absl::StatusOr<AddedToken> ReadAddedToken(const nlohmann::json& json) {
   AddedToken token;
   TITAN_ASSIGN_OR_RETURN(token.content, StringMember(json, "content"));
+  if (token.content.size() > kMaxContent) {
+    return absl::InvalidArgumentError(absl::StrCat("\"content\" is longer than ", kMaxContent, " bytes"));
+  }
   TITAN_ASSIGN_OR_RETURN(const int64_t id, IntegerMember(json, "id"));
   if (id >= kMaxId) return absl::InvalidArgumentError("\"id\" must be below 2^24");
   token.id = static_cast<int32_t>(id);
@@ -75,21 +80,33 @@ absl::StatusOr<std::vector<AddedToken>> ReadAddedTokens(const nlohmann::json& js
 }
 
 AddedTokenFinder::AddedTokenFinder(const std::vector<AddedToken>& tokens) {
+  token_at_.push_back(-1);
   for (const AddedToken& token : tokens) {
     if (token.content.empty()) continue;
     starts_[static_cast<unsigned char>(token.content[0])] = true;
-    max_length_ = std::max(max_length_, token.content.size());
-    tokens_.emplace(token.content, token);
+    int32_t node = 0;
+    for (const char byte : token.content) {
+      const auto [child, added] = children_.try_emplace(Key(node, byte), static_cast<int32_t>(token_at_.size()));
+      if (added) token_at_.push_back(-1);
+      node = child->second;
+    }
+    if (token_at_[node] >= 0) continue;  // of equals the first one counts
+    token_at_[node] = static_cast<int32_t>(tokens_.size());
+    tokens_.push_back(token);
   }
 }
 
 const AddedToken* AddedTokenFinder::LongestPrefix(std::string_view text) const {
   if (!starts_[static_cast<unsigned char>(text[0])]) return nullptr;
-  for (size_t length = std::min(max_length_, text.size()); length > 0; --length) {
-    const auto found = tokens_.find(text.substr(0, length));
-    if (found != tokens_.end()) return &found->second;
+  int32_t node = 0;
+  int32_t longest = -1;
+  for (const char byte : text) {
+    const auto child = children_.find(Key(node, byte));
+    if (child == children_.end()) break;
+    node = child->second;
+    if (token_at_[node] >= 0) longest = token_at_[node];
   }
-  return nullptr;
+  return longest < 0 ? nullptr : &tokens_[longest];
 }
 
 void AddedTokenFinder::Split(std::string_view text, std::vector<Piece>* pieces) const {
@@ -100,7 +117,7 @@ void AddedTokenFinder::Split(std::string_view text, std::vector<Piece>* pieces) 
       ++i;
       continue;
     }
-    const size_t begin = token->lstrip ? std::max(TrailingSpace(text.substr(0, i)), done) : i;
+    const size_t begin = token->lstrip ? done + TrailingSpace(text.substr(done, i - done)) : i;
     i += token->content.size();
     if (token->rstrip) i += LeadingSpace(text.substr(i));
     if (done < begin) pieces->push_back({text.substr(done, begin - done), -1});

@@ -45,8 +45,9 @@ class AddedTokenFinder {
   const AddedToken* LongestPrefix(std::string_view text) const;
 
   std::array<bool, 256> starts_ = {};  // bytes that some token begins with
-  size_t max_length_ = 0;
-  absl::flat_hash_map<std::string, AddedToken> tokens_;
+  std::vector<AddedToken> tokens_;
+  std::vector<int32_t> token_at_;                    // by node of the tree of all tokens: into tokens_, or -1
+  absl::flat_hash_map<uint64_t, int32_t> children_;  // by node << 8 | byte
 };
 
 }  // namespace titan

@@ -117,6 +117,7 @@ absl::Status Decoder::AddReplace(const nlohmann::json& component) {
   if (!replacement.is_literal()) {
     return absl::InvalidArgumentError("not supported yet: the decoder Replace with a regular expression");
   }
+  TITAN_RETURN_IF_ERROR(GrowBy(replacement.growth(), &growth_));
   steps_.push_back([replacement](std::vector<std::string>* tokens) {
     for (std::string& token : *tokens) token = replacement.Apply(token).value();
   });

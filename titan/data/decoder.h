@@ -4,6 +4,7 @@
 #ifndef TITAN_DATA_DECODER_H_
 #define TITAN_DATA_DECODER_H_
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>
@@ -29,6 +30,7 @@ class Decoder {
   absl::Status AddStrip(const nlohmann::json& component);
 
   std::vector<Step> steps_;
+  int64_t growth_ = 1;  // see GrowBy
 };
 
 }  // namespace titan

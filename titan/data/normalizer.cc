@@ -35,11 +35,13 @@ absl::Status Normalizer::Add(const nlohmann::json& component) {
   }
   if (type == "Prepend") {
     TITAN_ASSIGN_OR_RETURN(const std::string prefix, StringMember(component, "prepend"));
+    TITAN_RETURN_IF_ERROR(GrowBy(static_cast<int64_t>(prefix.size()) + 1, &growth_));
     steps_.push_back([prefix](std::string_view text) { return text.empty() ? "" : absl::StrCat(prefix, text); });
     return absl::OkStatus();
   }
   if (type == "Replace") {
     TITAN_ASSIGN_OR_RETURN(Replacement replacement, Replacement::FromJson(component));
+    TITAN_RETURN_IF_ERROR(GrowBy(replacement.growth(), &growth_));
     steps_.push_back([replacement](std::string_view text) { return replacement.Apply(text); });
     return absl::OkStatus();
   }

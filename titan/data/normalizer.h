@@ -4,6 +4,7 @@
 #ifndef TITAN_DATA_NORMALIZER_H_
 #define TITAN_DATA_NORMALIZER_H_
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <string_view>
@@ -30,6 +31,7 @@ class Normalizer {
   absl::Status Add(const nlohmann::json& component);
 
   std::vector<Step> steps_;
+  int64_t growth_ = 1;  // see GrowBy
 };
 
 }  // namespace titan

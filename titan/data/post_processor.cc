@@ -1,5 +1,7 @@
 #include "titan/data/post_processor.h"
 
+#include <limits>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -9,6 +11,14 @@
 
 namespace titan {
 namespace {
+
+// Not negative; that a token has it is checked by the tokenizer, which knows them.
+std::optional<int64_t> ReadId(const nlohmann::json& json) {
+  if (!json.is_number_unsigned() || json.get<uint64_t>() > uint64_t{std::numeric_limits<int64_t>::max()}) {
+    return std::nullopt;
+  }
+  return json.get<int64_t>();
+}
 
 absl::Status AddTemplateProcessing(const nlohmann::json& component, PostProcessor* result) {
   const nlohmann::json& single = Member(component, "single");
@@ -24,11 +34,10 @@ absl::Status AddTemplateProcessing(const nlohmann::json& component, PostProcesso
     TITAN_ASSIGN_OR_RETURN(const std::string name, StringMember(Member(part, "SpecialToken"), "id"));
     const nlohmann::json& ids = Member(Member(Member(component, "special_tokens"), name.c_str()), "ids");
     if (!ids.is_array()) return absl::InvalidArgumentError(absl::StrCat("TemplateProcessing: no ids of ", name));
-    for (const nlohmann::json& id : ids) {
-      if (!id.is_number_unsigned()) {
-        return absl::InvalidArgumentError(absl::StrCat("TemplateProcessing: ids of ", name));
-      }
-      (sequences == 0 ? before : after).push_back(id.get<int64_t>());
+    for (const nlohmann::json& element : ids) {
+      const std::optional<int64_t> id = ReadId(element);
+      if (!id.has_value()) return absl::InvalidArgumentError(absl::StrCat("TemplateProcessing: ids of ", name));
+      (sequences == 0 ? before : after).push_back(*id);
     }
   }
   if (sequences != 1) return absl::InvalidArgumentError("TemplateProcessing: \"single\" must hold one Sequence");
@@ -41,10 +50,12 @@ absl::Status AddTemplateProcessing(const nlohmann::json& component, PostProcesso
 absl::Status AddRobertaProcessing(const nlohmann::json& component, PostProcessor* result) {
   const auto id_of = [&](const char* key) -> absl::StatusOr<int64_t> {
     const nlohmann::json& token = Member(component, key);
-    if (!token.is_array() || token.size() != 2 || !token[0].is_string() || !token[1].is_number_unsigned()) {
+    const bool is_pair = token.is_array() && token.size() == 2 && token[0].is_string();
+    const std::optional<int64_t> id = is_pair ? ReadId(token[1]) : std::nullopt;
+    if (!id.has_value()) {
       return absl::InvalidArgumentError(absl::StrCat("RobertaProcessing: \"", key, "\" must be [\"token\", id]"));
     }
-    return token[1].get<int64_t>();
+    return *id;
   };
   TITAN_ASSIGN_OR_RETURN(const int64_t cls, id_of("cls"));
   TITAN_ASSIGN_OR_RETURN(const int64_t sep, id_of("sep"));

@@ -1,13 +1,20 @@
 #include "titan/data/replacement.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "titan/base/status_macros.h"
 #include "titan/data/json.h"
 
 namespace titan {
+namespace {
+
+constexpr int64_t kMaxGrowth = 1024;
+
+}  // namespace
 
 absl::StatusOr<std::string> PatternOf(const nlohmann::json& component) {
   const nlohmann::json& pattern = Member(component, "pattern");
@@ -33,6 +40,19 @@ absl::StatusOr<Replacement> Replacement::FromJson(const nlohmann::json& componen
     return absl::InvalidArgumentError("not supported yet: Replace with a pattern that matches \"\"");
   result.regex_ = std::move(regex);
   return result;
+}
+
+int64_t Replacement::growth() const {
+  if (is_literal() && literal_.empty()) return 1;
+  const size_t match = is_literal() ? literal_.size() : 1;  // bytes, at least
+  return std::max<int64_t>(1, static_cast<int64_t>((content_.size() + match - 1) / match));
+}
+
+absl::Status GrowBy(int64_t factor, int64_t* growth) {
+  *growth *= factor;
+  if (*growth <= kMaxGrowth) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("not supported: steps that together can make a text more than ", kMaxGrowth, " times as long"));
 }
 
 absl::StatusOr<std::string> Replacement::Apply(std::string_view text) const {

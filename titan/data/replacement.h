@@ -3,10 +3,12 @@
 #ifndef TITAN_DATA_REPLACEMENT_H_
 #define TITAN_DATA_REPLACEMENT_H_
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "nlohmann/json.hpp"
 #include "titan/data/regex.h"
@@ -26,11 +28,18 @@ class Replacement {
   // The pattern is {"String": ...}: `Apply` has no errors.
   bool is_literal() const { return !regex_.has_value(); }
 
+  // How many times as long it can make a text.
+  int64_t growth() const;
+
  private:
   std::string literal_;
   std::optional<Regex> regex_;
   std::string content_;
 };
+
+// Multiplies `*growth`, how many times as long the steps of a tokenizer.json so far can make a text, by that of one
+// more. InvalidArgument beyond 1024: a few lines of such a file could fill the memory otherwise.
+absl::Status GrowBy(int64_t factor, int64_t* growth);
 
 }  // namespace titan
 

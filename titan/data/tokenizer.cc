@@ -26,6 +26,9 @@ constexpr std::string_view kBosNames[] = {"<|begin_of_text|>", "<｜begin▁of�
                                           "<s>"};
 constexpr std::string_view kEosNames[] = {"<|end_of_text|>", "<｜end▁of▁sentence｜>", "<|endoftext|>", "<eos>", "</s>"};
 
+// Ids that no token has, at most: else a file of a hundred bytes could ask for gigabytes.
+constexpr size_t kMaxUnusedIds = 1 << 16;
+
 absl::Status CheckComponents(const nlohmann::json& json) {
   if (!json.is_object()) return absl::InvalidArgumentError("not a JSON object");
   for (const char* cuts : {"truncation", "padding"}) {
@@ -90,6 +93,7 @@ class StagedTokenizer : public Tokenizer {
 
   // Fills in what decoding needs. InvalidArgument if two tokens share an id.
   absl::Status SetTokens(const std::vector<AddedToken>& added_tokens) {
+    max_tokens_ = stages_.model->vocabulary().size() + added_tokens.size() + kMaxUnusedIds;
     for (const auto& [token, id] : stages_.model->vocabulary()) {
       TITAN_RETURN_IF_ERROR(SetToken(id, token, /*special=*/false));
     }
@@ -174,6 +178,10 @@ class StagedTokenizer : public Tokenizer {
   }
 
   absl::Status SetToken(int32_t id, const std::string& content, bool special) {
+    if (static_cast<size_t>(id) >= max_tokens_) {
+      return absl::InvalidArgumentError(absl::StrCat("\"", content, "\" has the id ", id, ", and of the ids below ",
+                                                     max_tokens_, " more than ", kMaxUnusedIds, " belong to no token"));
+    }
     if (tokens_.size() <= static_cast<size_t>(id)) tokens_.resize(id + 1);
     Token& token = tokens_[id];
     if (!token.content.empty() && token.content != content) {
@@ -188,6 +196,7 @@ class StagedTokenizer : public Tokenizer {
   const AddedTokenFinder raw_finder_;
   const AddedTokenFinder normalized_finder_;
   std::vector<Token> tokens_;  // by id
+  size_t max_tokens_ = 0;
   std::optional<int64_t> bos_id_;
   std::optional<int64_t> eos_id_;
 };

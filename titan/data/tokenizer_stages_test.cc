@@ -133,5 +133,26 @@ TEST(TokenizerStages, FindsNormalizedAddedTokensInNormalizedText) {
   EXPECT_EQ((*tokenizer)->Encode("abTOK Xab", false).value(), (std::vector<int64_t>{3, 9, 3}));
 }
 
+// In time: not again and again through all the white space before.
+TEST(TokenizerStages, AddedTokensOfWhiteSpace) {
+  constexpr size_t kSpaces = 1 << 20;
+  nlohmann::json json = SmallBpe();
+  json["added_tokens"] = {{{"id", 9}, {"content", " "}, {"lstrip", true}}};
+  const auto tokenizer = Tokenizer::Parse(json.dump());
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  const auto ids = (*tokenizer)->Encode(std::string(kSpaces, ' '), false);
+  ASSERT_TRUE(ids.ok()) << ids.status();
+  EXPECT_EQ(ids->size(), kSpaces);
+  EXPECT_EQ((*tokenizer)->Encode("a\t \t a", false).value(), (std::vector<int64_t>{1, 9, 9, 1}));
+}
+
+TEST(TokenizerStages, AddedTokensThatBeginAlike) {
+  nlohmann::json json = SmallBpe();
+  json["added_tokens"] = {{{"id", 9}, {"content", "<a>"}}, {{"id", 10}, {"content", "<a><b>"}}};
+  const auto tokenizer = Tokenizer::Parse(json.dump());
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  EXPECT_EQ((*tokenizer)->Encode("<a><b><a><bab", false).value(), (std::vector<int64_t>{10, 9, 0, 2, 3}));
+}
+
 }  // namespace
 }  // namespace titan

@@ -4,6 +4,7 @@
 
 #include <fstream>
 #include <iterator>
+#include <limits>
 #include <random>
 #include <set>
 #include <thread>
@@ -262,6 +263,26 @@ TEST(Tokenizer, RefusesMalformedComponents) {
   ExpectRefused("llama2_spm", "/normalizer/normalizers", 1, "must be a list");
   ExpectRefused("clip", "/post_processor/cls", "x", "\"cls\" must be");
   ExpectRefused("clip", "/post_processor/sep/1", 99999, "no token has id 99999");
+  ExpectRefused("clip", "/post_processor/sep/1", std::numeric_limits<uint64_t>::max(), "\"sep\" must be");
+  ExpectRefused("llama2_spm", "/post_processor/special_tokens/<s>/ids/0", std::numeric_limits<uint64_t>::max(),
+                "ids of <s>");
+}
+
+// A small file that would fill the memory, or take the square of a text's length.
+TEST(Tokenizer, RefusesFilesThatAskForTooMuch) {
+  ExpectRefused("llama3", "/added_tokens/1/id", (1 << 24) - 1, "belong to no token");
+  ExpectRefused("llama3", "/model/vocab/a", (1 << 24) - 1, "belong to no token");
+  ExpectRefused("llama3", "/added_tokens/1/content", std::string(5000, 'a'), "longer than 4096 bytes");
+  const nlohmann::json doubling = {{"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", "aa"}};
+  ExpectRefused("llama2_spm", "/normalizer/normalizers", nlohmann::json(11, doubling), "1024 times as long");
+  ExpectRefused("llama2_spm", "/decoder/decoders", nlohmann::json(11, doubling), "1024 times as long");
+  ExpectRefused("llama2_spm", "/normalizer/normalizers/0/prepend", std::string(1024, 'a'), "1024 times as long");
+  ExpectRefused("clip", "/normalizer/normalizers/1/content", std::string(1025, 'a'), "1024 times as long");
+  nlohmann::json json = *ParseJson(*ReadFile(TestData("llama2_spm/tokenizer.json")));
+  json["normalizer"]["normalizers"] = nlohmann::json(10, doubling);
+  const auto tokenizer = Tokenizer::Parse(json.dump());
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  EXPECT_EQ((*tokenizer)->Decode((*tokenizer)->Encode("a", false).value(), false), std::string(1024, 'a'));
 }
 
 TEST(Tokenizer, NamesTheFile) {
