@@ -3,9 +3,11 @@
 #include <signal.h>
 #include <sys/wait.h>
 
+#include <map>
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
 #include "tests/resume/trainer_runs.h"
@@ -51,7 +53,7 @@ class ValidationTest : public TrainerRunTest {
 };
 
 TEST_F(ValidationTest, TrainingDoesNotNotice) {
-  ASSERT_EQ(Run("with", {"--set", "metrics.prometheus_port=0"}), 0) << Log();
+  ASSERT_EQ(Run("with", {"--set", "metrics.prometheus_port=0", "--set", "metrics.enable_spans=true"}), 0) << Log();
   EXPECT_NE(Log().find("metrics for Prometheus at http://127.0.0.1:"), std::string::npos);
   ASSERT_EQ(Run("without", {"--set", "validation.enable=false"}), 0) << Log();
   EXPECT_EQ(Logged("with", false).size(), 250u);
@@ -70,6 +72,32 @@ TEST_F(ValidationTest, TrainingDoesNotNotice) {
   const std::string report = ReadFile(Path("with/report.html")).value();
   EXPECT_NE(report.find("Validation loss"), std::string::npos);
   EXPECT_NE(Log().find("validate step: 250"), std::string::npos);
+}
+
+TEST_F(ValidationTest, SpansOfAllRanksTellWhatTheyDid) {
+  const std::vector<std::string> flags = {
+      "--set", "training.steps=60",           "--set",   "metrics.enable_spans=true",
+      "--set", "checkpoint.async_mode=async", "--nproc", "2"};
+  ASSERT_EQ(Run("two", flags), 0) << Log();
+  for (int rank = 0; rank < 2; ++rank) {
+    std::string text = ReadFile(Path(absl::StrCat("two/spans/rank-", rank, ".json"))).value();
+    std::map<std::string, int64_t> counts;
+    for (const json& event : json::parse(text.substr(0, text.size() - 2) + "]")) {
+      if (event["ph"] != "X") continue;
+      EXPECT_EQ(event["pid"], rank);
+      ++counts[event["name"]];
+    }
+    for (const char* name :
+         {"step", "wait for data", "forward", "backward", "reduce gradients", "wait for device", "optimizer"}) {
+      EXPECT_GE(counts[name], 60) << name;
+    }
+    EXPECT_EQ(counts["step"], 60);
+    EXPECT_EQ(counts["validation"], 2);
+    EXPECT_EQ(counts["save"], 2);
+    EXPECT_EQ(counts["stage checkpoint"], 2);
+    EXPECT_EQ(counts["write checkpoint"], 2);
+    EXPECT_GE(counts["make batch"], 60);
+  }
 }
 
 TEST_F(ValidationTest, AKilledRunReportsTheSameValidations) {

@@ -10,6 +10,7 @@
 #include "absl/synchronization/mutex.h"
 #include "nlohmann/json.hpp"
 #include "titan/base/sha256.h"
+#include "titan/base/span.h"
 #include "titan/base/status_macros.h"
 #include "titan/config/experiment.pb.h"
 #include "titan/data/document_source.h"
@@ -39,14 +40,15 @@ struct StreamIdentity {
 class PrefetchingLoader : public Loader {
  public:
   PrefetchingLoader(std::unique_ptr<DocumentSource> documents, const PackerOptions& options, StreamIdentity identity,
-                    int64_t rows, int64_t seq_len, int64_t num_prefetch_batches)
+                    int64_t rows, int64_t seq_len, int64_t num_prefetch_batches, const char* thread_name)
       : documents_(std::move(documents)),
         packer_(documents_.get(), options),
         pads_(options.pads),
         identity_(std::move(identity)),
         rows_(rows),
         seq_len_(seq_len),
-        num_prefetch_batches_(num_prefetch_batches) {
+        num_prefetch_batches_(num_prefetch_batches),
+        thread_name_(thread_name) {
     Start();
   }
 
@@ -104,6 +106,7 @@ class PrefetchingLoader : public Loader {
 
   // The thread's body. Only it uses packer_ while it runs.
   void Prefetch() {
+    NameThread(thread_name_);
     while (true) {
       absl::StatusOr<Batch> batch = MakeBatchOrSayWhyNot();
       Prepared next = {std::move(batch), packer_.position()};
@@ -128,6 +131,7 @@ class PrefetchingLoader : public Loader {
   }
 
   absl::StatusOr<Batch> MakeBatch() {
+    const Span span("make batch");
     Batch batch;
     batch.rows = rows_;
     batch.seq_len = seq_len_;
@@ -186,6 +190,7 @@ class PrefetchingLoader : public Loader {
   const int64_t rows_;
   const int64_t seq_len_;
   const int64_t num_prefetch_batches_;
+  const char* const thread_name_;
 
   StreamPosition consumed_;  // after the last batch that Next returned
   absl::Mutex mutex_;
@@ -333,7 +338,7 @@ absl::StatusOr<std::unique_ptr<Loader>> Loader::Create(const config::Experiment&
   const bool shuffle = data.shuffle() && !IsMixed(data) && identity.shuffle_window == 0;
   const PackerOptions packing = {vocab_size, shuffle, data.seed(), data.repeat(), options.pads};
   return std::make_unique<PrefetchingLoader>(std::move(documents), packing, std::move(identity), rows,
-                                             training.seq_len(), data.num_prefetch_batches());
+                                             training.seq_len(), data.num_prefetch_batches(), options.thread_name);
 }
 
 }  // namespace titan

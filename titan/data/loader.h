@@ -50,6 +50,8 @@ struct LoaderOptions {
   bool pads = false;
   // Of data.sources, the documents that they hold out for validation, and no others. Otherwise all but these.
   bool reads_held_out = false;
+  // Of the thread that makes batches, in a log of spans. It lives as long as the program.
+  const char* thread_name = "loader";
 };
 
 class Loader {

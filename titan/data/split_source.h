@@ -31,7 +31,7 @@ struct Holdout {
   bool is_nothing() const { return share == 0 && documents == 0; }
 };
 
-// The numbers of the documents that are held out, ascending. Hashes every number: about a second for 10^9 documents.
+// The numbers of the documents that are held out, ascending. Hashes every number: a second or two for 10^9 documents.
 // InvalidArgument if that is none or all of them.
 absl::StatusOr<std::vector<int64_t>> HeldOutDocuments(int64_t corpus_size, const Holdout& holdout);
 

@@ -34,7 +34,8 @@ absl::StatusOr<std::unique_ptr<Validator>> Validator::Create(const config::Exper
   const int64_t rows = validation.local_batch_size() * mesh.size({MeshAxis::kDpReplicate, MeshAxis::kDpShard});
   const bool reads_held_out = validation.sources().empty();
   absl::StatusOr<std::unique_ptr<Loader>> loader =
-      Loader::Create(OfValidationData(experiment, rows), files, {.pads = true, .reads_held_out = reads_held_out});
+      Loader::Create(OfValidationData(experiment, rows), files,
+                     {.pads = true, .reads_held_out = reads_held_out, .thread_name = "validation loader"});
   if (!loader.ok()) {
     return absl::Status(loader.status().code(), absl::StrCat(reads_held_out ? "validation: " : "validation.sources: ",
                                                              loader.status().message()));
