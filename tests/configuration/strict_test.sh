@@ -19,5 +19,5 @@ expect() { # FILE MESSAGE LINE
 }
 
 expect strict_misspelt.jsonnet "optimizer.weigth_decay: unknown field; known fields: adjust_lr_fn, beta1, " 4
-expect strict_list.jsonnet "data.sources.1.fromat: unknown field; known fields: corpus, format, text_field, weight" 4
+expect strict_list.jsonnet "data.sources.1.fromat: unknown field; known fields: corpus, format, text_field, " 4
 exit $((failures > 0))

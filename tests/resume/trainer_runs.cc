@@ -48,7 +48,7 @@ void WriteTestBundle(const std::string& bundle, std::string_view experiment,
                                               {"plan.json", R"({"name": "tests/run"})"},
                                               {"data.json", data.dump()},
                                               {"data/words/words.uint16.bin", tokens}};
-  files.insert(further.begin(), further.end());
+  for (const auto& [path, content] : further) files[path] = content;
   std::vector<ManifestEntry> entries;
   for (const auto& [path, content] : files) {
     WriteTestFile(bundle + "/" + path, content);

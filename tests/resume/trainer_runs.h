@@ -36,7 +36,7 @@ void WriteTestFile(const std::string& path, std::string_view content);
 std::string TestTokens();
 
 // A bundle without programs and libraries: the experiment, the corpus "words" of these tokens in
-// data/words/words.uint16.bin, and further files by their path in the bundle.
+// data/words/words.uint16.bin, and further files by their path in the bundle, which may replace these.
 void WriteTestBundle(const std::string& bundle, std::string_view experiment,
                      const std::map<std::string, std::string>& further = {});
 

@@ -3,9 +3,12 @@
 #include <signal.h>
 #include <sys/wait.h>
 
+#include <map>
+#include <set>
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
 #include "tests/resume/trainer_runs.h"
@@ -26,6 +29,7 @@ constexpr char kExperiment[] = R"({
   "checkpoint": {"enable": true, "interval": 50},
   "validation": {"enable": true, "freq": 100, "sources": [{"corpus": "words", "format": "tokens"}],
                  "local_batch_size": 7, "seq_len": 24},
+  "metrics": {"enable_spans": true},
   "determinism": {"mode": "bitwise"}
 })";
 
@@ -48,12 +52,22 @@ class ValidationTest : public TrainerRunTest {
     }
     return lines;
   }
+
+  // The spans of a rank, of all sessions. The file is an array without its end.
+  std::vector<json> Spans(const std::string& out, int rank) const {
+    const std::string text = ReadFile(Path(absl::StrCat(out, "/spans/rank-", rank, ".json"))).value();
+    std::vector<json> spans;
+    for (const json& event : json::parse(text.substr(0, text.rfind(',')) + "]")) {
+      if (event["ph"] == "X") spans.push_back(event);
+    }
+    return spans;
+  }
 };
 
 TEST_F(ValidationTest, TrainingDoesNotNotice) {
   ASSERT_EQ(Run("with", {"--set", "metrics.prometheus_port=0"}), 0) << Log();
   EXPECT_NE(Log().find("metrics for Prometheus at http://127.0.0.1:"), std::string::npos);
-  ASSERT_EQ(Run("without", {"--set", "validation.enable=false"}), 0) << Log();
+  ASSERT_EQ(Run("without", {"--set", "validation.enable=false", "--set", "metrics.enable_spans=false"}), 0) << Log();
   EXPECT_EQ(Logged("with", false).size(), 250u);
   EXPECT_EQ(Logged("with", false), Logged("without", false));
   ExpectSameFiles("with/checkpoint/step-250", "without/checkpoint/step-250", ".safetensors");
@@ -72,10 +86,40 @@ TEST_F(ValidationTest, TrainingDoesNotNotice) {
   EXPECT_NE(Log().find("validate step: 250"), std::string::npos);
 }
 
+TEST_F(ValidationTest, SpansOfAllRanksTellWhatTheyDid) {
+  const std::vector<std::string> flags = {
+      "--set", "training.steps=60", "--set", "checkpoint.async_mode=async", "--nproc", "2"};
+  ASSERT_EQ(Run("two", flags), 0) << Log();
+  for (int rank = 0; rank < 2; ++rank) {
+    std::map<std::string, int64_t> counts;
+    for (const json& span : Spans("two", rank)) {
+      EXPECT_EQ(span["pid"], rank);
+      ++counts[span["name"]];
+    }
+    for (const char* name :
+         {"wait for data", "make batch", "forward", "backward", "reduce gradients", "wait for device", "optimizer"}) {
+      EXPECT_GE(counts[name], 60) << name;
+    }
+    const std::map<std::string, int64_t> expected = {
+        {"step", 60}, {"validation", 2}, {"save", 2}, {"stage checkpoint", 2}, {"write checkpoint", 2}};
+    for (const auto& [name, count] : expected) EXPECT_EQ(counts[name], count) << name;
+  }
+}
+
 TEST_F(ValidationTest, AKilledRunReportsTheSameValidations) {
   ASSERT_EQ(Run("straight"), 0) << Log();
   ASSERT_TRUE(WIFSIGNALED(RunAndSignal("killed", SIGKILL, 120))) << Log();
+  std::set<int64_t> steps;
+  const auto add_steps = [&] {
+    for (const json& span : Spans("killed", 0)) {
+      if (span["name"] == "step") steps.insert(span["args"]["number"].get<int64_t>());
+    }
+  };
+  add_steps();
+  EXPECT_GE(steps.size(), 110u) << "what a kill leaves of the spans";
   ASSERT_EQ(Run("killed"), 0) << Log();
+  add_steps();
+  EXPECT_EQ(steps.size(), 250u);
   EXPECT_EQ(Logged("killed", true), Logged("straight", true));
   EXPECT_EQ(Logged("killed", false), Logged("straight", false));
 }

@@ -41,10 +41,12 @@ TEST(Diff, NamesFieldsInTheOrderOfTheSchema) {
 
 TEST(Diff, GoesIntoLists) {
   const auto two = Read({R"(data.sources=[{"corpus": "docs"}, {"corpus": "more", "format": "jsonl"}])"});
-  EXPECT_THAT(Lines(two, Read({})),
-              ElementsAre("data.sources.1.corpus: \"more\" -> unset", "data.sources.1.format: \"jsonl\" -> unset",
-                          "data.sources.1.text_field: \"text\" -> unset", "data.sources.1.weight: 1 -> unset"));
-  EXPECT_EQ(Lines(Read({}), two).size(), 4u);
+  EXPECT_THAT(
+      Lines(two, Read({})),
+      ElementsAre("data.sources.1.corpus: \"more\" -> unset", "data.sources.1.format: \"jsonl\" -> unset",
+                  "data.sources.1.text_field: \"text\" -> unset", "data.sources.1.weight: 1 -> unset",
+                  "data.sources.1.validation_split: 0 -> unset", "data.sources.1.validation_documents: 0 -> unset"));
+  EXPECT_EQ(Lines(Read({}), two).size(), 6u);
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "titan/config/data_rules.h"
 #include "titan/config/experiment.pb.h"
 #include "titan/config/optimizer_rules.h"
 #include "titan/config/validation_rules.h"
@@ -537,7 +538,10 @@ const std::vector<Rule>& CrossFieldRules() {
        "checkpoint.enable_first_step_checkpoint checkpoint.last_save_in_hf checkpoint.last_save_model_only "
        "checkpoint.export_dtype",
        &CheckpointSwitches},
-      {"validation_has_sources", "validation.enable validation.sources validation.steps", &ValidationHasSources},
+      {"holdouts", "data.sources validation.enable validation.sources", &Holdouts},
+      {"shuffle_window", "data.shuffle data.shuffle_window data.sources", &ShuffleWindow},
+      {"validation_has_sources", "data.sources validation.enable validation.sources validation.steps",
+       &ValidationHasSources},
       {"validation_shapes",
        "validation.enable validation.seq_len validation.local_batch_size model.max_seq_len "
        "parallelism.context_parallel_degree parallelism.tensor_parallel_degree parallelism.enable_sequence_parallel "

@@ -220,6 +220,33 @@ const std::vector<Case>& Cases() {
        [](Experiment& e) { e.mutable_checkpoint()->set_export_dtype(config::Training::DTYPE_BFLOAT16); }},
       {"checkpoint_switches", "checkpoint.last_save_model_only", "set checkpoint.enable = true too",
        [](Experiment& e) { e.mutable_checkpoint()->set_last_save_model_only(true); }},
+      {"holdouts", "data.sources.0.validation_split", "validation_documents is 5; leave one of them out",
+       [](Experiment& e) {
+         e.mutable_data()->mutable_sources(0)->set_validation_split(0.1);
+         e.mutable_data()->mutable_sources(0)->set_validation_documents(5);
+       }},
+      {"holdouts", "data.sources.0.validation_documents", "no documents to hold out",
+       [](Experiment& e) {
+         e.mutable_data()->mutable_sources(0)->set_corpus("synthetic");
+         e.mutable_data()->mutable_sources(0)->set_validation_documents(5);
+       }},
+      {"holdouts", "data.sources.0.validation_split", "nobody would read what is held out",
+       [](Experiment& e) {
+         e.mutable_data()->mutable_sources(0)->set_validation_split(0.1);
+         ValidateOn(e, "held_out");
+       }},
+      {"holdouts", "validation.sources.0.validation_split", "only data.sources hold out documents",
+       [](Experiment& e) { ValidateOn(e, "held_out").mutable_sources(0)->set_validation_split(0.1); }},
+      {"shuffle_window", "data.shuffle_window", "set data.shuffle = true too",
+       [](Experiment& e) {
+         e.mutable_data()->set_shuffle(false);
+         e.mutable_data()->set_shuffle_window(100);
+       }},
+      {"shuffle_window", "data.shuffle_window", "random anyway",
+       [](Experiment& e) {
+         e.mutable_data()->mutable_sources(0)->set_corpus("synthetic");
+         e.mutable_data()->set_shuffle_window(100);
+       }},
       {"validation_has_sources", "validation.sources", "at least one source",
        [](Experiment& e) { e.mutable_validation()->set_enable(true); }},
       {"validation_has_sources", "validation.sources.0.weight", "only data.sources are drawn by weight",
@@ -271,6 +298,16 @@ const std::vector<Case>& Cases() {
 TEST(Rules, HoldForAValidExperiment) {
   ConfigErrors violations;
   CheckRules(Valid(), {}, violations);
+  EXPECT_TRUE(violations.empty()) << violations.list()[0].message;
+}
+
+TEST(Rules, HeldOutDocumentsAreSourcesOfValidation) {
+  Experiment experiment = Valid();
+  experiment.mutable_validation()->set_enable(true);
+  experiment.mutable_data()->mutable_sources(0)->set_validation_split(0.01);
+  experiment.mutable_data()->set_shuffle_window(1000);
+  ConfigErrors violations;
+  CheckRules(experiment, {}, violations);
   EXPECT_TRUE(violations.empty()) << violations.list()[0].message;
 }
 

@@ -1,5 +1,6 @@
 #include "titan/config/validation_rules.h"
 
+#include <algorithm>
 #include <cstdint>
 
 #include "absl/strings/str_cat.h"
@@ -10,9 +11,15 @@ namespace titan {
 void ValidationHasSources(const config::Experiment& experiment, ConfigErrors& errors) {
   const config::Validation& validation = experiment.validation();
   if (!validation.enable()) return;
-  if (validation.sources().empty()) {
-    errors.Add("validation.sources", "missing; validation.enable needs at least one source");
-  } else if (validation.sources(0).corpus() == "synthetic" && validation.steps() == -1) {
+  const bool holds_out = std::any_of(
+      experiment.data().sources().begin(), experiment.data().sources().end(),
+      [](const config::Source& source) { return source.validation_split() > 0 || source.validation_documents() > 0; });
+  if (validation.sources().empty() && !holds_out) {
+    errors.Add("validation.sources",
+               "missing; validation.enable needs at least one source, or documents that data.sources hold out "
+               "(validation_split or validation_documents)");
+  } else if (!validation.sources().empty() && validation.sources(0).corpus() == "synthetic" &&
+             validation.steps() == -1) {
     errors.Add("validation.steps", "-1 is the whole set, but \"synthetic\" never ends; say how many batches");
   }
   // A mixture ends with its first source: no longer the whole set, and none of it twice.

@@ -31,6 +31,7 @@ class TokenizedSource : public DocumentSource {
 
   std::string Where(int64_t index) const override { return texts_->Where(index); }
   std::string fingerprint() const override { return texts_->fingerprint(); }
+  std::vector<int64_t> ShardStarts() const override { return texts_->ShardStarts(); }
 
  private:
   const std::unique_ptr<TextSource> texts_;
@@ -90,6 +91,14 @@ class ConcatenatedSource : public DocumentSource {
     return Sha256Hex(all);
   }
 
+  std::vector<int64_t> ShardStarts() const override {
+    std::vector<int64_t> starts;
+    for (size_t s = 0; s < sources_.size(); ++s) {
+      for (const int64_t start : sources_[s]->ShardStarts()) starts.push_back(first_[s] + start);
+    }
+    return starts;
+  }
+
  private:
   size_t SourceOf(int64_t index) const {
     return std::upper_bound(first_.begin(), first_.end(), index) - first_.begin() - 1;
@@ -128,6 +137,15 @@ absl::StatusOr<std::unique_ptr<DocumentSource>> Tokenized(std::unique_ptr<TextSo
 
 std::unique_ptr<DocumentSource> SyntheticDocuments(int64_t vocab_size, int64_t document_size, uint64_t seed) {
   return std::make_unique<SyntheticSource>(vocab_size, document_size, seed);
+}
+
+absl::Status CheckHasPairs(const DocumentSource& documents) {
+  for (int64_t i = 0; i < documents.size(); ++i) {
+    TITAN_ASSIGN_OR_RETURN(const Document document, documents.Read(i));
+    if (document.size() >= 2) return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat("no document has two tokens or more; the first one is ",
+                                                 documents.size() == 0 ? "missing" : documents.Where(0)));
 }
 
 std::unique_ptr<DocumentSource> Concatenated(std::vector<std::unique_ptr<DocumentSource>> sources) {

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "titan/data/text_source.h"
 #include "titan/data/tokenizer.h"
@@ -47,7 +48,19 @@ class DocumentSource {
   virtual std::string Where(int64_t index) const = 0;
   // Changes when the files change.
   virtual std::string fingerprint() const = 0;
+  // The first document of each shard (file), ascending from 0: within a shard documents are read best one after the
+  // other.
+  virtual std::vector<int64_t> ShardStarts() const { return {0}; }
 };
+
+// What tokens were made with.
+struct TokenizerIdentity {
+  std::string sha256;      // of tokenizer.json; empty: not known
+  int64_t vocab_size = 0;  // ids are below; 0: not known
+};
+
+// InvalidArgument if no document has two tokens or more: a stream of pairs would be searched for one without an end.
+absl::Status CheckHasPairs(const DocumentSource& documents);
 
 // bos + text + eos; without bos where the tokenizer has none. InvalidArgument if it has no eos.
 absl::StatusOr<std::unique_ptr<DocumentSource>> Tokenized(std::unique_ptr<TextSource> texts,
@@ -58,7 +71,10 @@ absl::StatusOr<std::unique_ptr<DocumentSource>> Tokenized(std::unique_ptr<TextSo
 //   `offsets` (I64 or I32; num_documents + 1 of them, from 0 to the number of tokens, ascending);
 // * NAME.uint16.bin or NAME.uint32.bin: little-endian ids and nothing else, one document. The name tells the width,
 //   because the bytes cannot.
-absl::StatusOr<std::unique_ptr<DocumentSource>> OpenTokenFiles(const std::vector<std::string>& files);
+// InvalidArgument if a safetensors file says that its tokens are another tokenizer's than `expected`, or that its ids
+// go beyond that one's; see token_corpus.h.
+absl::StatusOr<std::unique_ptr<DocumentSource>> OpenTokenFiles(const std::vector<std::string>& files,
+                                                               const TokenizerIdentity& expected = {});
 
 // Random ids below `vocab_size`, a function of (seed, document, place) alone, in documents of `document_size` ids:
 // for benchmarks. As good as endless.

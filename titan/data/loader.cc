@@ -10,12 +10,16 @@
 #include "absl/synchronization/mutex.h"
 #include "nlohmann/json.hpp"
 #include "titan/base/sha256.h"
+#include "titan/base/span.h"
 #include "titan/base/status_macros.h"
 #include "titan/base/with_context.h"
 #include "titan/config/experiment.pb.h"
 #include "titan/data/document_source.h"
 #include "titan/data/json.h"
 #include "titan/data/packer.h"
+#include "titan/data/shuffle_window.h"
+#include "titan/data/split_source.h"
+#include "titan/data/text_formats.h"
 #include "titan/data/tokenizer.h"
 
 namespace titan {
@@ -30,20 +34,22 @@ struct StreamIdentity {
   std::string tokenizer;  // digest of tokenizer.json; empty without one
   bool shuffle;
   uint64_t seed;
+  int64_t shuffle_window;
 };
 
 // Makes batches ahead of their use, in a thread of its own.
 class PrefetchingLoader : public Loader {
  public:
   PrefetchingLoader(std::unique_ptr<DocumentSource> documents, const PackerOptions& options, StreamIdentity identity,
-                    int64_t rows, int64_t seq_len, int64_t num_prefetch_batches)
+                    int64_t rows, int64_t seq_len, int64_t num_prefetch_batches, const char* thread_name)
       : documents_(std::move(documents)),
         packer_(documents_.get(), options),
         pads_(options.pads),
         identity_(std::move(identity)),
         rows_(rows),
         seq_len_(seq_len),
-        num_prefetch_batches_(num_prefetch_batches) {
+        num_prefetch_batches_(num_prefetch_batches),
+        thread_name_(thread_name) {
     Start();
   }
 
@@ -60,15 +66,12 @@ class PrefetchingLoader : public Loader {
   }
 
   std::string State() const override {
-    return nlohmann::json({{"version", kStateVersion},
-                           {"files", identity_.files},
-                           {"tokenizer", identity_.tokenizer},
-                           {"shuffle", identity_.shuffle},
-                           {"seed", identity_.seed},
-                           {"epoch", consumed_.epoch},
-                           {"document", consumed_.document},
-                           {"offset", consumed_.offset}})
-        .dump();
+    nlohmann::json state = {{"version", kStateVersion},         {"files", identity_.files},
+                            {"tokenizer", identity_.tokenizer}, {"shuffle", identity_.shuffle},
+                            {"seed", identity_.seed},           {"epoch", consumed_.epoch},
+                            {"document", consumed_.document},   {"offset", consumed_.offset}};
+    if (identity_.shuffle_window > 0) state["shuffle_window"] = identity_.shuffle_window;
+    return state.dump();
   }
 
   absl::Status Restore(const std::string& state) override {
@@ -104,6 +107,7 @@ class PrefetchingLoader : public Loader {
 
   // The thread's body. Only it uses packer_ while it runs.
   void Prefetch() {
+    NameThread(thread_name_);
     while (true) {
       absl::StatusOr<Batch> batch = MakeBatchOrSayWhyNot();
       Prepared next = {std::move(batch), packer_.position()};
@@ -128,6 +132,7 @@ class PrefetchingLoader : public Loader {
   }
 
   absl::StatusOr<Batch> MakeBatch() {
+    const Span span("make batch");
     Batch batch;
     batch.rows = rows_;
     batch.seq_len = seq_len_;
@@ -165,6 +170,10 @@ class PrefetchingLoader : public Loader {
     if (Member(*json, "tokenizer") != identity_.tokenizer) return differs("another tokenizer");
     if (Member(*json, "shuffle") != identity_.shuffle) return differs("another data.shuffle");
     if (Member(*json, "seed") != identity_.seed) return differs("another data.seed");
+    const nlohmann::json& window = Member(*json, "shuffle_window");
+    if (window.is_null() ? identity_.shuffle_window > 0 : window != identity_.shuffle_window) {
+      return differs("another data.shuffle_window");
+    }
     StreamPosition position;
     TITAN_ASSIGN_OR_RETURN(position.epoch, IntegerMember(*json, "epoch"));
     TITAN_ASSIGN_OR_RETURN(position.document, IntegerMember(*json, "document"));
@@ -182,6 +191,7 @@ class PrefetchingLoader : public Loader {
   const int64_t rows_;
   const int64_t seq_len_;
   const int64_t num_prefetch_batches_;
+  const char* const thread_name_;
 
   StreamPosition consumed_;  // after the last batch that Next returned
   absl::Mutex mutex_;
@@ -197,20 +207,19 @@ bool HasSyntheticSource(const config::Data& data) {
   return false;
 }
 
+// The experiment's tokenizer; null, and without a digest, if it has none.
+struct LoadedTokenizer {
+  std::shared_ptr<const Tokenizer> tokenizer;
+  TokenizerIdentity identity;  // with the model's vocabulary
+};
+
 absl::StatusOr<std::unique_ptr<DocumentSource>> OpenSource(const config::Source& source,
                                                            const std::vector<std::string>& files,
-                                                           const std::shared_ptr<const Tokenizer>& tokenizer) {
-  if (source.format() == config::Source::FORMAT_TOKENS) return OpenTokenFiles(files);
-  if (tokenizer == nullptr) return absl::InvalidArgumentError("the experiment has text but no tokenizer");
-  std::unique_ptr<TextSource> texts;
-  if (source.format() == config::Source::FORMAT_TEXT) {
-    TITAN_ASSIGN_OR_RETURN(texts, OpenTextFiles(files));
-  } else if (source.format() == config::Source::FORMAT_JSONL) {
-    TITAN_ASSIGN_OR_RETURN(texts, OpenJsonl(files, source.text_field()));
-  } else {
-    return absl::UnimplementedError("this format is not supported yet");
-  }
-  return Tokenized(std::move(texts), tokenizer);
+                                                           const LoadedTokenizer& loaded) {
+  if (source.format() == config::Source::FORMAT_TOKENS) return OpenTokenFiles(files, loaded.identity);
+  if (loaded.tokenizer == nullptr) return absl::InvalidArgumentError("the experiment has text but no tokenizer");
+  TITAN_ASSIGN_OR_RETURN(std::unique_ptr<TextSource> texts, OpenTexts(source, files));
+  return Tokenized(std::move(texts), loaded.tokenizer);
 }
 
 // Weights that are all 1, as they are by default, make one corpus of all sources.
@@ -221,11 +230,37 @@ bool IsMixed(const config::Data& data) {
   return false;
 }
 
-// All sources of the experiment that name files: one after the other, or drawn by their weights.
+bool HasWindow(const config::Data& data) { return data.shuffle() && data.shuffle_window() > 0; }
+
+// Of the sources, opened one by one, the documents that each draws next: by the weights, or of all of them by a window,
+// or, where the packer says in which order, all of them one after the other.
+absl::StatusOr<std::unique_ptr<DocumentSource>> Combined(const config::Data& data,
+                                                         std::vector<std::unique_ptr<DocumentSource>> opened) {
+  const auto windowed = [&](std::unique_ptr<DocumentSource> source, uint64_t seed) {
+    return Windowed(std::move(source), {.window = data.shuffle_window(), .seed = seed, .repeat = data.repeat()});
+  };
+  if (!IsMixed(data)) {
+    std::unique_ptr<DocumentSource> all = Concatenated(std::move(opened));
+    if (!HasWindow(data)) return all;
+    return windowed(std::move(all), data.seed());
+  }
+  std::vector<WeightedSource> weighted;
+  for (int i = 0; i < data.sources_size(); ++i) {
+    if (HasWindow(data)) {
+      TITAN_ASSIGN_OR_RETURN(opened[i], windowed(std::move(opened[i]), data.seed() + static_cast<uint64_t>(i)));
+    }
+    weighted.push_back({std::move(opened[i]), data.sources(i).weight()});
+  }
+  return Mixed(std::move(weighted), {data.shuffle() && !HasWindow(data), data.seed(), data.repeat()});
+}
+
+// All sources of the experiment that name files. Of held-out documents, those of the sources that hold out any.
 absl::StatusOr<std::unique_ptr<DocumentSource>> OpenSources(const config::Data& data, const DataFiles& files,
-                                                            const std::shared_ptr<const Tokenizer>& tokenizer) {
+                                                            const LoadedTokenizer& tokenizer, CorpusPart part) {
   std::vector<std::unique_ptr<DocumentSource>> opened;
   for (const config::Source& source : data.sources()) {
+    const Holdout holdout = {source.validation_split(), source.validation_documents(), data.validation_seed()};
+    if (part == CorpusPart::kHeldOut && holdout.is_nothing()) continue;
     const auto error = [&](const absl::Status& status) {
       return WithContext(absl::StrCat("data source \"", source.corpus(), "\""), status);
     };
@@ -236,12 +271,16 @@ absl::StatusOr<std::unique_ptr<DocumentSource>> OpenSources(const config::Data& 
     absl::StatusOr<std::unique_ptr<DocumentSource>> documents = OpenSource(source, found->second, tokenizer);
     if (!documents.ok()) return error(documents.status());
     if ((*documents)->size() == 0) return error(absl::InvalidArgumentError("there are no documents in its files"));
+    documents = PartOf(*std::move(documents), holdout, part);
+    if (!documents.ok()) return error(documents.status());
     opened.push_back(*std::move(documents));
   }
-  if (!IsMixed(data)) return Concatenated(std::move(opened));
-  std::vector<WeightedSource> weighted;
-  for (int i = 0; i < data.sources_size(); ++i) weighted.push_back({std::move(opened[i]), data.sources(i).weight()});
-  return Mixed(std::move(weighted), {data.shuffle(), data.seed(), data.repeat()});
+  if (part == CorpusPart::kTraining) return Combined(data, std::move(opened));
+  if (opened.empty()) {
+    return absl::InvalidArgumentError(
+        "none of data.sources holds out documents; set validation_split or validation_documents of one");
+  }
+  return Concatenated(std::move(opened));
 }
 
 // A digest of the files and of how they are read.
@@ -253,14 +292,16 @@ std::string SourcesDigest(const config::Data& data, const DocumentSource& docume
   return Sha256Hex(text);
 }
 
-absl::StatusOr<std::shared_ptr<const Tokenizer>> LoadTokenizer(const DataFiles& files, int64_t vocab_size) {
-  if (files.tokenizer.empty()) return nullptr;
-  TITAN_ASSIGN_OR_RETURN(std::shared_ptr<const Tokenizer> tokenizer, Tokenizer::Load(files.tokenizer));
-  if (tokenizer->vocab_size() > vocab_size) {
+absl::StatusOr<LoadedTokenizer> LoadTokenizer(const DataFiles& files, int64_t vocab_size) {
+  LoadedTokenizer loaded = {nullptr, {"", vocab_size}};
+  if (files.tokenizer.empty()) return loaded;
+  TITAN_ASSIGN_OR_RETURN(loaded.tokenizer, Tokenizer::Load(files.tokenizer));
+  if (loaded.tokenizer->vocab_size() > vocab_size) {
     return absl::InvalidArgumentError(absl::StrCat("model.vocab_size is ", vocab_size, ", but ids of ", files.tokenizer,
-                                                   " go to ", tokenizer->vocab_size() - 1));
+                                                   " go to ", loaded.tokenizer->vocab_size() - 1));
   }
-  return tokenizer;
+  TITAN_ASSIGN_OR_RETURN(loaded.identity.sha256, Sha256OfFile(files.tokenizer));
+  return loaded;
 }
 
 }  // namespace
@@ -275,11 +316,11 @@ Batch Batch::Slice(int64_t begin, int64_t end) const {
 }
 
 absl::StatusOr<std::unique_ptr<Loader>> Loader::Create(const config::Experiment& experiment, const DataFiles& files,
-                                                       bool pads) {
+                                                       const LoaderOptions& options) {
   const config::Data& data = experiment.data();
   const config::Training& training = experiment.training();
   const int64_t vocab_size = experiment.model().vocab_size();
-  StreamIdentity identity = {"", "", data.shuffle(), data.seed()};
+  StreamIdentity identity = {"", "", data.shuffle(), data.seed(), HasWindow(data) ? data.shuffle_window() : 0};
   std::unique_ptr<DocumentSource> documents;
   if (HasSyntheticSource(data)) {
     if (data.sources_size() != 1) {
@@ -287,18 +328,18 @@ absl::StatusOr<std::unique_ptr<Loader>> Loader::Create(const config::Experiment&
     }
     documents = SyntheticDocuments(vocab_size, training.seq_len() + 1, data.seed());
   } else {
-    TITAN_ASSIGN_OR_RETURN(const std::shared_ptr<const Tokenizer> tokenizer, LoadTokenizer(files, vocab_size));
-    if (tokenizer != nullptr) {
-      TITAN_ASSIGN_OR_RETURN(identity.tokenizer, Sha256OfFile(files.tokenizer));
-    }
-    TITAN_ASSIGN_OR_RETURN(documents, OpenSources(data, files, tokenizer));
+    TITAN_ASSIGN_OR_RETURN(const LoadedTokenizer tokenizer, LoadTokenizer(files, vocab_size));
+    identity.tokenizer = tokenizer.identity.sha256;
+    const CorpusPart part = options.reads_held_out ? CorpusPart::kHeldOut : CorpusPart::kTraining;
+    TITAN_ASSIGN_OR_RETURN(documents, OpenSources(data, files, tokenizer, part));
   }
   identity.files = SourcesDigest(data, *documents);
   const int64_t rows = training.global_batch_size() > 0 ? training.global_batch_size() : training.local_batch_size();
-  const bool shuffle = data.shuffle() && !IsMixed(data);  // a mixture comes shuffled
-  const PackerOptions options = {vocab_size, shuffle, data.seed(), data.repeat(), pads};
-  return std::make_unique<PrefetchingLoader>(std::move(documents), options, std::move(identity), rows,
-                                             training.seq_len(), data.num_prefetch_batches());
+  // A mixture comes shuffled, and so does what goes through a window.
+  const bool shuffle = data.shuffle() && !IsMixed(data) && identity.shuffle_window == 0;
+  const PackerOptions packing = {vocab_size, shuffle, data.seed(), data.repeat(), options.pads};
+  return std::make_unique<PrefetchingLoader>(std::move(documents), packing, std::move(identity), rows,
+                                             training.seq_len(), data.num_prefetch_batches(), options.thread_name);
 }
 
 }  // namespace titan

@@ -44,14 +44,23 @@ struct DataFiles {
   std::map<std::string, std::vector<std::string>> corpora;  // corpus name -> files, in the manifest's order
 };
 
+struct LoaderOptions {
+  // What is left when a corpus ends that is not repeated is a batch, too: it is filled up with padding, which has no
+  // labels. Otherwise it is dropped.
+  bool pads = false;
+  // Of data.sources, the documents that they hold out for validation, and no others. Otherwise all but these.
+  bool reads_held_out = false;
+  // Of the thread that makes batches, in a log of spans. It lives as long as the program.
+  const char* thread_name = "loader";
+};
+
 class Loader {
  public:
   virtual ~Loader() = default;
 
-  // Errors name the source, the file and the line. With `pads`, what is left when a corpus ends that is not repeated is
-  // a batch, too: it is filled up with padding, which has no labels. Otherwise it is dropped.
+  // Errors name the source, the file and the line.
   static absl::StatusOr<std::unique_ptr<Loader>> Create(const config::Experiment& experiment, const DataFiles& files,
-                                                        bool pads = false);
+                                                        const LoaderOptions& options = {});
 
   // The global batch of the next step: training.global_batch_size rows (local_batch_size when that is -1).
   // OutOfRange when the corpus has ended and data.repeat is false, ResourceExhausted when memory does not hold the

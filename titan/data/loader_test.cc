@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <fstream>
+#include <set>
 
 #include "google/protobuf/text_format.h"
 #include "nlohmann/json.hpp"
@@ -159,7 +161,7 @@ TEST(Loader, PadsTheLastBatchWhereAsked) {
   const auto read = [&](int64_t rows, int64_t seq_len, std::vector<int64_t>* labels) {
     setup.experiment.mutable_training()->set_global_batch_size(rows);
     setup.experiment.mutable_training()->set_seq_len(seq_len);
-    const auto loader = Loader::Create(setup.experiment, setup.files, /*pads=*/true);
+    const auto loader = Loader::Create(setup.experiment, setup.files, {.pads = true});
     EXPECT_TRUE(loader.ok()) << loader.status();
     int64_t padding = 0;
     absl::StatusOr<Batch> batch = (*loader)->Next();
@@ -305,6 +307,106 @@ TEST(Loader, SourcesOfWeightOneAreOneCorpus) {
   setup.experiment.mutable_data()->mutable_sources(1)->set_weight(3);
   EXPECT_GE(count(), 9);
   EXPECT_LT(count(), 20);
+}
+
+// Training sees every document that validation does not, and validation the others: whatever the batches.
+TEST(Loader, HeldOutDocumentsAreValidatedAndNeverTrainedOn) {
+  // The sizes of the documents that come, which are all different.
+  const auto documents_of = [](const Input& setup, const LoaderOptions& options) {
+    const auto loader = *Loader::Create(setup.experiment, setup.files, options);
+    std::multiset<int64_t> sizes;
+    int64_t size = 0;
+    const auto add = [&](int64_t token, int64_t label) {
+      if (label == -100) return;
+      if (token == kBos) size = 0;
+      ++size;
+      if (label == kEos) sizes.insert(size);
+    };
+    for (absl::StatusOr<Batch> batch = loader->Next(); batch.ok(); batch = loader->Next()) {
+      for (size_t i = 0; i < batch->tokens.size(); ++i) add(batch->tokens[i], batch->labels[i]);
+    }
+    return sizes;
+  };
+  std::string lines;
+  for (int d = 1; d <= 80; ++d) {
+    std::string text;
+    for (int i = 0; i < d; ++i) text += "a ";
+    lines += nlohmann::json({{"text", text}}).dump() + "\n";
+  }
+  const auto make = [&](const std::string& changes) {
+    Input setup = JsonlInput("data { repeat: false }" + changes);
+    setup.files.corpora["docs"] = {WriteTemporary("sizes.jsonl", lines)};
+    return setup;
+  };
+  const std::multiset<int64_t> all = documents_of(make(""), {.pads = true});
+  ASSERT_EQ(all.size(), 80u);
+  ASSERT_EQ(std::set<int64_t>(all.begin(), all.end()).size(), 80u);
+  for (const std::string split : {"validation_split: 0.2", "validation_documents: 7"}) {
+    Input setup = make("data { shuffle_window: 9 }");
+    config::Source* source = setup.experiment.mutable_data()->mutable_sources(0);
+    ASSERT_TRUE(google::protobuf::TextFormat::MergeFromString(split, source));
+    const std::multiset<int64_t> training = documents_of(setup, {.pads = true});
+    const std::multiset<int64_t> held_out = documents_of(setup, {.pads = true, .reads_held_out = true});
+    EXPECT_GE(held_out.size(), 7u);
+    std::multiset<int64_t> together = training;
+    together.insert(held_out.begin(), held_out.end());
+    EXPECT_EQ(together, all) << "each document once, in one of both";
+    // The order of training does not change the split.
+    setup.experiment.mutable_data()->set_seed(99);
+    setup.experiment.mutable_training()->set_local_batch_size(1);
+    EXPECT_EQ(documents_of(setup, {.pads = true}), training);
+  }
+  const Input whole = make("");
+  EXPECT_NE(Loader::Create(whole.experiment, whole.files, {.reads_held_out = true})
+                .status()
+                .message()
+                .find("none of data.sources holds out"),
+            std::string::npos);
+}
+
+TEST(Loader, ContinuesExactlyWithinAWindow) {
+  for (const int64_t window : {2, 6, 1000}) {
+    Input setup = window == 6 ? MixedInput(3) : JsonlInput();
+    config::Data& data = *setup.experiment.mutable_data();
+    data.set_shuffle_window(window);
+    data.mutable_sources(0)->set_validation_documents(4);
+    const auto loader = MakeLoader(setup);
+    std::vector<std::string> states;
+    std::vector<Batch> batches;
+    for (int i = 0; i < 60; ++i) {
+      states.push_back(loader->State());
+      batches.push_back(*loader->Next());
+    }
+    for (size_t i = 0; i < batches.size(); i += 7) {
+      const auto other = MakeLoader(setup);
+      ASSERT_TRUE(other->Restore(states[i]).ok());
+      ExpectEqual(*other->Next(), batches[i]);
+    }
+    for (const int64_t other_window : {0, 7}) {
+      data.set_shuffle_window(other_window);
+      const absl::Status refused = MakeLoader(setup)->Restore(states[9]);
+      EXPECT_NE(refused.message().find("another data.shuffle_window"), std::string::npos) << refused;
+    }
+  }
+}
+
+TEST(Loader, AWindowChangesTheOrderAndNothingElse) {
+  const auto tokens = [](const std::string& changes) {
+    const auto loader =
+        MakeLoader(JsonlInput("data { repeat: false } training { seq_len: 1 local_batch_size: 1 }" + changes));
+    std::vector<int64_t> all;
+    for (absl::StatusOr<Batch> batch = loader->Next(); batch.ok(); batch = loader->Next()) {
+      all.push_back(batch->tokens[0]);
+    }
+    return all;
+  };
+  std::vector<int64_t> in_order = tokens("data { shuffle: false }"), windowed = tokens("data { shuffle_window: 5 }");
+  EXPECT_NE(windowed, in_order);
+  EXPECT_NE(windowed, tokens(""));
+  EXPECT_NE(windowed, tokens("data { shuffle_window: 6 }"));
+  std::sort(in_order.begin(), in_order.end());
+  std::sort(windowed.begin(), windowed.end());
+  EXPECT_EQ(windowed, in_order);
 }
 
 TEST(Loader, ReadsTextFiles) {

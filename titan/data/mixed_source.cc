@@ -118,16 +118,6 @@ class MixedSource : public DocumentSource {
   mutable std::vector<Draw> cached_draws_ ABSL_GUARDED_BY(mutex_);
 };
 
-// The mixture would be searched for pairs without an end if no source had any.
-absl::Status CheckHasPairs(const DocumentSource& documents) {
-  for (int64_t i = 0; i < documents.size(); ++i) {
-    TITAN_ASSIGN_OR_RETURN(const Document document, documents.Read(i));
-    if (document.size() >= 2) return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(absl::StrCat("no document has two tokens or more; the first one is ",
-                                                 documents.size() == 0 ? "missing" : documents.Where(0)));
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<DocumentSource>> Mixed(std::vector<WeightedSource> sources, const MixOptions& options) {

@@ -1,6 +1,7 @@
 #include "titan/data/text_source.h"
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -35,6 +36,11 @@ class TextFiles : public TextSource {
   absl::StatusOr<std::string> Read(int64_t index) const override { return std::string(files_[index]->bytes()); }
   std::string Where(int64_t index) const override { return files_[index]->path(); }
   const std::string& fingerprint() const override { return fingerprint_; }
+  std::vector<int64_t> ShardStarts() const override {
+    std::vector<int64_t> starts(files_.size());
+    std::iota(starts.begin(), starts.end(), 0);
+    return starts;
+  }
 
  private:
   const Files files_;
@@ -73,6 +79,7 @@ class Jsonl : public TextSource {
   }
 
   const std::string& fingerprint() const override { return fingerprint_; }
+  std::vector<int64_t> ShardStarts() const override { return first_; }
 
  private:
   void AddLines(std::string_view bytes) {

@@ -23,6 +23,8 @@ class TextSource {
   virtual std::string Where(int64_t index) const = 0;
   // Changes when the files change; see mapped_file.h.
   virtual const std::string& fingerprint() const = 0;
+  // The first document of each shard, ascending from 0: within a shard documents are read best one after the other.
+  virtual std::vector<int64_t> ShardStarts() const { return {0}; }
 };
 
 // One document per file.

@@ -5,12 +5,14 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "titan/base/sha256.h"
 #include "titan/base/status_macros.h"
 #include "titan/checkpoint/safetensors.h"
 #include "titan/data/document_source.h"
 #include "titan/data/mapped_file.h"
+#include "titan/data/token_corpus.h"
 
 namespace titan {
 namespace {
@@ -61,8 +63,32 @@ absl::StatusOr<Document> IdsOf(const std::string& path, const SafetensorsFile::E
   return Document(entry.data.data(), *width, entry.shape[0]);
 }
 
-absl::StatusOr<TokenFile> OpenSafetensors(const std::string& path, std::string* fingerprint) {
+// What a file says about its tokenizer is that of the experiment. Most files say nothing.
+absl::Status CheckTokenizer(const SafetensorsFile& file, const TokenizerIdentity& expected) {
+  const auto sha256 = file.metadata().find(kTokenizerSha256Key);
+  if (sha256 != file.metadata().end() && !expected.sha256.empty() && sha256->second != expected.sha256) {
+    return BadFile(file.path(), absl::StrCat("its tokens are those of the tokenizer with sha256 ", sha256->second,
+                                             ", but the experiment's has ", expected.sha256,
+                                             ". Give titan_experiment and titan_tokenized_corpus the same `tokenizer`, "
+                                             "and build the corpus again"));
+  }
+  const auto vocab_size = file.metadata().find(kVocabSizeKey);
+  int64_t size = 0;
+  if (vocab_size == file.metadata().end() || expected.vocab_size == 0) return absl::OkStatus();
+  if (!absl::SimpleAtoi(vocab_size->second, &size)) {
+    return BadFile(file.path(), absl::StrCat("the metadata `", kVocabSizeKey, "` must be an integer"));
+  }
+  if (size <= expected.vocab_size) return absl::OkStatus();
+  return BadFile(file.path(), absl::StrCat("ids of its tokenizer go to ", size - 1, ", but model.vocab_size is ",
+                                           expected.vocab_size,
+                                           ": raise that, or tokenize the corpus with the "
+                                           "tokenizer that the model is meant for"));
+}
+
+absl::StatusOr<TokenFile> OpenSafetensors(const std::string& path, const TokenizerIdentity& expected,
+                                          std::string* fingerprint) {
   TITAN_ASSIGN_OR_RETURN(std::shared_ptr<const SafetensorsFile> file, SafetensorsFile::Open(path));
+  TITAN_RETURN_IF_ERROR(CheckTokenizer(*file, expected));
   TITAN_ASSIGN_OR_RETURN(const std::shared_ptr<const MappedFile> bytes, MappedFile::Open(path));
   *fingerprint = Fingerprint(path, bytes->bytes());
   const SafetensorsFile::Entry* tokens = file->Find("tokens");
@@ -121,6 +147,13 @@ class TokenFiles : public DocumentSource {
 
   std::string fingerprint() const override { return fingerprint_; }
 
+  std::vector<int64_t> ShardStarts() const override {
+    std::vector<int64_t> starts = {0};
+    for (const TokenFile& file : files_) starts.push_back(starts.back() + file.num_documents());
+    if (starts.size() > 1) starts.pop_back();
+    return starts;
+  }
+
  private:
   // The file of a document; `*index` becomes its number in that file.
   const TokenFile& Find(int64_t* index) const {
@@ -136,13 +169,15 @@ class TokenFiles : public DocumentSource {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<DocumentSource>> OpenTokenFiles(const std::vector<std::string>& files) {
+absl::StatusOr<std::unique_ptr<DocumentSource>> OpenTokenFiles(const std::vector<std::string>& files,
+                                                               const TokenizerIdentity& expected) {
   std::vector<TokenFile> opened;
   Sha256 hash;
   for (const std::string& path : files) {
     std::string fingerprint;
-    absl::StatusOr<TokenFile> file =
-        absl::EndsWith(path, ".safetensors") ? OpenSafetensors(path, &fingerprint) : OpenBin(path, &fingerprint);
+    absl::StatusOr<TokenFile> file = absl::EndsWith(path, ".safetensors")
+                                         ? OpenSafetensors(path, expected, &fingerprint)
+                                         : OpenBin(path, &fingerprint);
     if (!file.ok()) return file.status();
     opened.push_back(*std::move(file));
     hash.Update(fingerprint);

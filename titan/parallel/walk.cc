@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/log/check.h"
+#include "titan/base/span.h"
 
 namespace titan {
 namespace {
@@ -80,6 +81,7 @@ void StageWalk::RecordAgain(size_t block) {
 }
 
 at::Tensor StageWalk::Forward(const at::Tensor& input) {
+  const Span span("forward");
   at::Tensor x = begin_ == 0 ? microbatch_.tokens : input;  // (B, S), then (B, S, D)
   for (size_t i = begin_; i < end_; ++i) {
     const std::vector<at::Tensor> weights = parameters_.Weights(i);
@@ -129,6 +131,7 @@ void StageWalk::HandOnGradients(size_t block, Tape& tape) {
 }
 
 at::Tensor StageWalk::WalkBackward(at::Tensor gradient, bool defer_weights) {
+  const Span span(defer_weights ? "backward of inputs" : "backward");
   for (size_t i = end_; i-- > begin_;) {
     Tape& tape = tapes_[i - begin_];
     parameters_.Weights(i);
@@ -155,6 +158,7 @@ at::Tensor StageWalk::BackwardInput(const at::Tensor& output_gradient) {
 }
 
 void StageWalk::BackwardWeight() {
+  const Span span("backward of weights");
   weight_gradients_.Run();
   for (size_t i = end_; i-- > begin_;) {
     HandOnGradients(i, tapes_[i - begin_]);
@@ -178,6 +182,7 @@ at::Tensor ForwardBackward(const Model& model, BlockParameters& parameters, cons
 
 at::Tensor ForwardStage(const Model& model, BlockParameters& parameters, size_t begin, size_t end,
                         const Microbatch& microbatch, const at::Tensor& input, std::vector<at::Tensor>* hidden) {
+  const Span span("forward");
   c10::AutoGradMode no_grad(false);
   at::Tensor x = begin == 0 ? microbatch.tokens : input;  // (B, S), then (B, S, D)
   for (size_t i = begin; i < end; ++i) {

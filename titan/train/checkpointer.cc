@@ -8,6 +8,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "titan/base/quantities.h"
+#include "titan/base/span.h"
 #include "titan/base/status_macros.h"
 #include "titan/checkpoint/store.h"
 #include "titan/config/experiment.pb.h"
@@ -54,6 +55,7 @@ absl::Status Checkpointer::Save(int64_t tokens_seen) {
 }
 
 absl::Status Checkpointer::Save(How how, bool model_only, int64_t tokens_seen) {
+  const Span span("save", trainer_.step());
   const auto start = Clock::now();
   WaitForWriter();
   TITAN_ASSIGN_OR_RETURN(const SaveTask task, AgreeOnTask());
@@ -70,7 +72,10 @@ absl::Status Checkpointer::Save(How how, bool model_only, int64_t tokens_seen) {
   std::function<absl::Status()> job = JobFor(task, std::move(pieces), std::move(state));
   absl::Status result;
   if (how == How::kStaged) {
-    writer_.Start(std::move(job));
+    writer_.Start([job = std::move(job)] {
+      NameThread("checkpoint writer");
+      return job();
+    });
   } else {
     result = job();
     if (options_.world != nullptr) TITAN_RETURN_IF_ERROR(options_.world->Meet(kCheckpointTimeLimit));
@@ -94,6 +99,7 @@ absl::StatusOr<SaveTask> Checkpointer::AgreeOnTask() const {
 
 // Of this rank, what it is to write; of the live tensors or of copies that were started.
 std::vector<ShardPiece> Checkpointer::Pieces(How how, bool model_only) {
+  const Span span("stage checkpoint");
   std::vector<ShardPiece> pieces;
   std::map<const void*, at::Tensor> copies;  // of this save, by live tensor
   for (const Trainer::StatePiece& part : trainer_.LocalState()) {
@@ -141,6 +147,7 @@ void Checkpointer::BeforeUpdate() {
 std::function<absl::Status()> Checkpointer::JobFor(const SaveTask& task, absl::StatusOr<std::vector<ShardPiece>> pieces,
                                                    std::string state) {
   return [this, task, pieces = std::move(pieces), state = std::move(state)]() -> absl::Status {
+    const Span span("write checkpoint", task.step);
     const auto start = Clock::now();
     const absl::Status status = CatchTorchErrors("writing a checkpoint", [&]() -> absl::Status {
       if (options_.before_write) options_.before_write();
@@ -165,6 +172,7 @@ std::function<absl::Status()> Checkpointer::JobFor(const SaveTask& task, absl::S
 
 void Checkpointer::WaitForWriter() {
   if (!writer_.has_job()) return;
+  const Span span("wait for checkpoint");
   const auto start = Clock::now();
   const int64_t step = step_;
   const absl::Status result = writer_.Wait();

@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "titan/base/file.h"
 #include "titan/base/quantities.h"
+#include "titan/base/span.h"
 #include "titan/base/status_macros.h"
 #include "titan/config/diff.h"
 #include "titan/config/experiment.pb.h"
@@ -22,6 +23,7 @@
 #include "titan/metrics/prometheus.h"
 #include "titan/metrics/report.h"
 #include "titan/metrics/run_record.h"
+#include "titan/metrics/span_log.h"
 #include "titan/metrics/tensorboard.h"
 #include "titan/plan/accelerators.h"
 #include "titan/train/checkpointer.h"
@@ -76,6 +78,7 @@ class Run {
   absl::Status Loop();
   absl::Status LogStep(const StepResult& result, const Traffic& traffic, double data_seconds);
   absl::Status Validate();
+  absl::Status OpenSpans();
   absl::Status FlushSinks();
   absl::Status WithoutFullDisk(const absl::Status& status);
   absl::Status Finish(const absl::Status& ending);
@@ -91,6 +94,7 @@ class Run {
   RunRecord record_;
   std::ofstream log_file_;
   std::vector<std::unique_ptr<MetricsSink>> sinks_;
+  std::unique_ptr<SpanLog> spans_;  // null unless metrics.enable_spans; outlives the threads of the ones below
   std::unique_ptr<Loader> loader_;
   std::unique_ptr<Trainer> trainer_;
   std::unique_ptr<Validator> validator_;  // null unless validation.enable
@@ -106,6 +110,7 @@ class Run {
 absl::Status Run::Execute() {
   if (is_first()) TITAN_RETURN_IF_ERROR(PrepareDirectory());
   absl::Status status = [&]() -> absl::Status {
+    TITAN_RETURN_IF_ERROR(OpenSpans());
     TITAN_RETURN_IF_ERROR(CreateTrainer());
     // Who reads a checkpoint is slower here than there.
     if (world_ != nullptr) TITAN_RETURN_IF_ERROR(world_->Meet(kCheckpointTimeLimit));
@@ -136,7 +141,17 @@ absl::Status Run::PrepareDirectory() {
   return WriteRunRecord(Path("run.json"), record_);
 }
 
+absl::Status Run::OpenSpans() {
+  if (!experiment_.metrics().enable_spans()) return absl::OkStatus();
+  NameThread("training");
+  TITAN_RETURN_IF_ERROR(MakeDirectories(Path("spans")));
+  const int64_t rank = world_ == nullptr ? 0 : world_->rank();
+  TITAN_ASSIGN_OR_RETURN(spans_, SpanLog::Open(Path(absl::StrCat("spans/rank-", rank, ".json")), rank));
+  return absl::OkStatus();
+}
+
 absl::Status Run::CreateTrainer() {
+  const Span span("create trainer");
   // Every rank reads the whole global batch and takes its rows: the loader does not know of ranks.
   config::Experiment of_all_ranks = experiment_;
   of_all_ranks.mutable_training()->set_global_batch_size(inputs_.rows_per_step);
@@ -231,14 +246,19 @@ absl::Status Run::Loop() {
   std::signal(SIGXFSZ, SIG_IGN);  // a file that grows beyond `ulimit -f` is an error of the write, as a full disk is
   step_end_ = Clock::now();
   while (trainer_->step() < experiment_.training().steps()) {
+    if (spans_ != nullptr) TITAN_RETURN_IF_ERROR(WithoutFullDisk(spans_->Flush()));
+    const Span step("step", trainer_->step() + 1);
+    const auto data_start = Clock::now();
+    Span waiting("wait for data");
     absl::StatusOr<Batch> batch = loader_->Next();
+    waiting.End();
+    const double data_seconds = SecondsSince(data_start);
     if (absl::IsOutOfRange(batch.status())) {
       if (is_first()) console_.Note("the data has ended and data.repeat is false");
       break;
     }
     if (absl::IsResourceExhausted(batch.status())) return WithExitCode(batch.status(), ExitCode::kOutOfMemory);
     TITAN_RETURN_IF_ERROR(batch.status());
-    const double data_seconds = SecondsSince(step_end_);
     profiler_.BeginStep(trainer_->step() + 1);
     const Traffic before = trainer_->traffic();
     TITAN_ASSIGN_OR_RETURN(const StepResult result, trainer_->Step(*batch, /*wants_to_stop=*/stop_signal != 0,
@@ -266,6 +286,7 @@ absl::Status Run::Loop() {
 }
 
 absl::Status Run::Validate() {
+  const Span span("validation", trainer_->step());
   const auto start = Clock::now();
   validated_step_ = trainer_->step();
   TITAN_ASSIGN_OR_RETURN(const ValidationLoss validation, validator_->Run(*trainer_));

@@ -16,6 +16,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "kernels/global_norm.h"
+#include "titan/base/span.h"
 #include "titan/base/status_macros.h"
 #include "titan/config/experiment.pb.h"
 #include "titan/model/init.h"
@@ -297,13 +298,17 @@ absl::StatusOr<Gradients> Trainer::ComputeGradients(const Batch& batch, bool wan
     parameters_->BeginStep(rows.rows / settings_->microbatch_rows);
     at::Tensor loss_sum = at::zeros({}, at::TensorOptions(settings_->device).dtype(at::kDouble));
     Accumulate(rows, 1 / divisor, loss_sum);
+    Span reducing("reduce gradients");
     parameters_->FinishGradients();
+    reducing.End();
     // What several ranks know is counted once: the loss by the first rank of tensor parallelism.
     if (groups_->tp().rank() != 0) loss_sum.zero_();
     const at::Tensor stop = at::full({}, wants_to_stop ? 1.0 : 0.0, loss_sum.options());
     const at::Tensor sums = at::stack({loss_sum, LocalSumOfSquares().to(settings_->device), stop});  // (3)
+    Span waiting("wait for device");
     groups_->world().AllReduce(sums).Wait();
     const at::Tensor values = sums.cpu();  // the one place of a step that waits for the device
+    waiting.End();
     if (const absl::Status status = groups_->status(); !status.ok()) return WithExitCode(status, ExitCode::kPeerLost);
     gradients.loss = values.const_data_ptr<double>()[0] / divisor;
     gradients.grad_norm = std::sqrt(values.const_data_ptr<double>()[1]);
@@ -449,6 +454,7 @@ absl::Status Trainer::NonFiniteError(const Gradients& gradients) const {
 }
 
 absl::Status Trainer::Update(const Gradients& gradients) {
+  const Span span("optimizer");
   TITAN_RETURN_IF_ERROR(CatchTorchErrors(absl::StrCat("the optimizer's step ", step_ + 1), [&]() -> absl::Status {
     optimizer_->Update(settings_->schedule.Factor(step_), ClipCoefficient(gradients.grad_norm, settings_->max_norm));
     parameters_->ClearGradients();

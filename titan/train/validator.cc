@@ -12,11 +12,12 @@
 namespace titan {
 namespace {
 
-// An experiment whose training data are the validation data of `experiment`.
+// An experiment whose training data are the validation data of `experiment`. Without validation.sources these are what
+// data.sources hold out.
 config::Experiment OfValidationData(const config::Experiment& experiment, int64_t rows) {
   config::Experiment result = experiment;
   const config::Validation& validation = experiment.validation();
-  *result.mutable_data()->mutable_sources() = validation.sources();
+  if (!validation.sources().empty()) *result.mutable_data()->mutable_sources() = validation.sources();
   result.mutable_data()->set_shuffle(false);
   result.mutable_data()->set_repeat(false);
   // Nothing but synthetic tokens depends on it now: those shall not be the ones that are trained on.
@@ -32,9 +33,11 @@ absl::StatusOr<std::unique_ptr<Validator>> Validator::Create(const config::Exper
                                                              const DataFiles& files, const Mesh& mesh) {
   const config::Validation& validation = experiment.validation();
   const int64_t rows = validation.local_batch_size() * mesh.size({MeshAxis::kDpReplicate, MeshAxis::kDpShard});
+  const bool reads_held_out = validation.sources().empty();
   absl::StatusOr<std::unique_ptr<Loader>> loader =
-      Loader::Create(OfValidationData(experiment, rows), files, /*pads=*/true);
-  if (!loader.ok()) return WithContext("validation.sources", loader.status());
+      Loader::Create(OfValidationData(experiment, rows), files,
+                     {.pads = true, .reads_held_out = reads_held_out, .thread_name = "validation loader"});
+  if (!loader.ok()) return WithContext(reads_held_out ? "validation" : "validation.sources", loader.status());
   return std::unique_ptr<Validator>(
       new Validator(*std::move(loader), validation.freq(), validation.steps(), experiment.training().steps()));
 }

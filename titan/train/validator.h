@@ -1,4 +1,5 @@
-// The loss on data that is not trained on: validation.sources, the same tokens every time. Training does not notice.
+// The loss on data that is not trained on: validation.sources, or where there are none what data.sources hold out; the
+// same tokens every time. Training does not notice.
 //
 //   TITAN_ASSIGN_OR_RETURN(std::unique_ptr<Validator> validator, Validator::Create(experiment, files, mesh));
 //   if (validator->IsDue(trainer.step())) TITAN_ASSIGN_OR_RETURN(const ValidationLoss loss, validator->Run(trainer));

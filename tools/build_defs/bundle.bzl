@@ -31,13 +31,10 @@ def _libraries(target):
         if ".so" in file.basename
     }
 
-def _corpus_files(name, files):
-    """Paths in the bundle for the files of one corpus: their file names, or their paths where names are not unique."""
+def corpus_files(files):
+    """The files of one corpus by the names that the bundle gives them: file names, or paths where those are not unique."""
     unique = len({file.basename: None for file in files}) == len(files)
-    return {
-        "data/%s/%s" % (name, file.basename if unique else file.short_path.replace("../", "")): file
-        for file in files
-    }
+    return {file.basename if unique else file.short_path.replace("../", ""): file for file in files}
 
 def _entries(ctx):
     config = ctx.attr.config[ConfigInfo]
@@ -55,7 +52,8 @@ def _entries(ctx):
         entries["data/tokenizer.json"] = ctx.file.tokenizer
     entries.update({"files/" + name: file for name, file in named_files(ctx.files.files).items()})
     for target, corpus in ctx.attr.corpora.items():
-        entries.update(_corpus_files(corpus, target[DefaultInfo].files.to_list()))
+        files = corpus_files(target[DefaultInfo].files.to_list())
+        entries.update({"data/%s/%s" % (corpus, name): file for name, file in files.items()})
     return entries
 
 def _add_entries(args, entries):

@@ -10,7 +10,7 @@ SourcesInfo = provider(fields = {
     "repositories": "depset of names of the other repositories that files came from.",
 })
 
-_DEPENDENCY_ATTRS = ["deps", "srcs", "hdrs", "textual_hdrs", "actual"]
+_DEPENDENCY_ATTRS = ["deps", "srcs", "hdrs", "textual_hdrs", "actual", "corpus"]
 
 def _as_list(value):
     return value if type(value) == "list" else [value]

@@ -57,8 +57,9 @@ absl::Status CheckSources(std::string_view experiment, const Json& data) {
   const Json parsed = Json::parse(experiment, nullptr, /*allow_exceptions=*/false);
   TITAN_RETURN_IF_ERROR(CheckSourcesOf("data", parsed, data));
   const auto validation = parsed.find("validation");
+  // Without sources of its own, validation reads what data.sources hold out.
   const bool validates = validation != parsed.end() && validation->is_object() && validation->contains("enable") &&
-                         (*validation)["enable"] == true;
+                         (*validation)["enable"] == true && validation->contains("sources");
   return validates ? CheckSourcesOf("validation", parsed, data) : absl::OkStatus();
 }
 

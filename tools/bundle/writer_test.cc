@@ -62,6 +62,8 @@ TEST(DataManifest, NamesWhatIsMissing) {
   EXPECT_THAT(std::string(DataManifest(validates, {}).status().message()),
               HasSubstr("validation.sources reads the corpus \"held_out\""));
   EXPECT_TRUE(DataManifest(validates, {{"data/held_out/a.bin", 3, "aa"}}).ok());
+  const std::string holds_out = R"({"data": {"sources": [{"corpus": "synthetic"}]}, "validation": {"enable": true}})";
+  EXPECT_TRUE(DataManifest(holds_out, {}).ok()) << "validation reads data.sources";
   const std::string tokens = R"({"data": {"sources": [{"corpus": "c4", "format": "tokens"}]}})";
   EXPECT_TRUE(DataManifest(tokens, {{"data/c4/a.bin", 3, "aa"}}).ok());
 }
