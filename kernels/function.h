@@ -13,6 +13,7 @@
 #define TITAN_KERNELS_FUNCTION_H_
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/Storage.h>
 
 #include <cstddef>
 #include <deque>
@@ -92,6 +93,26 @@ class KeepScope {
 
  private:
   KeptRecords* const outer_;
+};
+
+// While it lives, lists the memory of what the operators that this thread applies save for their backward, each once.
+//
+//   std::vector<c10::Storage> saved;
+//   {
+//     const SavedScope scope(&saved);
+//     y = Square(x);
+//   }
+//   // saved[0] is the storage of x
+class SavedScope {
+ public:
+  // Null: nothing is listed.
+  explicit SavedScope(std::vector<c10::Storage>* saved);
+  ~SavedScope();
+  SavedScope(const SavedScope&) = delete;
+  SavedScope& operator=(const SavedScope&) = delete;
+
+ private:
+  std::vector<c10::Storage>* const outer_;
 };
 
 // A function made of LibTorch's differentiable operators, as an operator that can be kept. Without a KeepScope it is

@@ -56,6 +56,23 @@ TEST(FunctionTest, TheGraphIsFreed) {
   EXPECT_EQ(captured.use_count(), 1);
 }
 
+TEST(FunctionTest, WhatIsSavedCanBeListed) {
+  const at::Tensor x = Three();
+  std::vector<c10::Storage> saved;
+  TensorVector out;
+  {
+    const SavedScope scope(&saved);
+    out = SquareAndDouble(x);
+    SquareAndDouble(x.narrow(0, 0, 1));  // another view of x, and another square
+    const SavedScope inner(nullptr);
+    SquareAndDouble(x);
+  }
+  SquareAndDouble(x);
+  ASSERT_EQ(saved.size(), 3u);
+  EXPECT_EQ(saved[0].data(), x.storage().data());
+  EXPECT_EQ(saved[1].data(), out[0].storage().data());
+}
+
 // An operator that counts how often it computes.
 at::Tensor CountedSquare(const at::Tensor& x, int& count) {
   return ApplyFunction(
