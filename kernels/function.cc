@@ -2,6 +2,7 @@
 
 #include <ATen/EmptyTensor.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 #include <c10/core/GradMode.h>
 #include <c10/core/StorageImpl.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -114,7 +115,11 @@ Recorded KeptRecords::Run(const TensorVector& inputs, const FunctionForward& for
   Recorded recorded = forward(inputs);
   Entry entry;
   // Tensors of their own over the same memory: those of the first run do not get the second one's graph.
-  for (const at::Tensor& output : recorded.outputs) entry.recorded.outputs.push_back(output.detach());
+  for (const at::Tensor& output : recorded.outputs) {
+    entry.recorded.outputs.push_back(forgets_outputs_
+                                         ? at::zeros({}, output.options().requires_grad(false)).expand(output.sizes())
+                                         : output.detach());
+  }
   for (const at::Tensor& saved : recorded.saved) {
     const auto is_saved = [&](const at::Tensor& tensor) { return tensor.is_same(saved); };
     const auto input = std::find_if(inputs.begin(), inputs.end(), is_saved);
@@ -123,7 +128,8 @@ Recorded KeptRecords::Run(const TensorVector& inputs, const FunctionForward& for
     if (input != inputs.end()) {
       entry.recorded.saved.emplace_back();
     } else if (output != recorded.outputs.end()) {
-      entry.recorded.saved.push_back(entry.recorded.outputs[output - recorded.outputs.begin()]);
+      entry.recorded.saved.push_back(forgets_outputs_ ? saved.detach()
+                                                      : entry.recorded.outputs[output - recorded.outputs.begin()]);
     } else {
       entry.recorded.saved.push_back(saved);
     }

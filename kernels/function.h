@@ -69,6 +69,10 @@ class KeptRecords {
   // In the second run: everything was taken.
   bool empty() const { return entries_.empty(); }
 
+  // In the first run: what operators give from here on is read by nobody in the second run, and is not kept. It is
+  // zeros there, without memory of their own.
+  void ForgetOutputs() { forgets_outputs_ = true; }
+
   // `forward(inputs)`, or what it gave in the first run.
   Recorded Run(const TensorVector& inputs, const FunctionForward& forward);
 
@@ -78,7 +82,7 @@ class KeptRecords {
     std::vector<ptrdiff_t> input_of;  // of each saved tensor: which input it is; -1: none
   };
 
-  bool is_second_run_ = false;
+  bool is_second_run_ = false, forgets_outputs_ = false;
   std::deque<Entry> entries_;
 };
 

@@ -117,6 +117,24 @@ TEST(FunctionTest, AKeptOperatorRunsOnce) {
   EXPECT_TRUE(at::equal(x.grad(), at::full({2}, 8 * 2187.0, at::kDouble)));  // 8 x^7
 }
 
+TEST(FunctionTest, AnOutputThatNobodyReadsIsNotKept) {
+  int count = 0;
+  KeptRecords kept;
+  const KeepScope scope(&kept);
+  {
+    const c10::AutoGradMode no_grad(false);
+    kept.ForgetOutputs();
+    EXPECT_TRUE(at::equal(CountedSquare(Three(), count), at::full({2}, 9.0, at::kDouble)));
+  }
+  kept.Rewind();
+  const at::Tensor x = Three(), y = CountedSquare(x, count);
+  EXPECT_EQ(count, 1);
+  EXPECT_TRUE(at::equal(y, at::full({2}, 0.0, at::kDouble)));
+  EXPECT_EQ(y.storage().nbytes(), sizeof(double));
+  y.sum().backward();  // reads the square that was saved
+  EXPECT_TRUE(at::equal(x.grad(), at::full({2}, 6.0, at::kDouble)));
+}
+
 TEST(FunctionTest, WhatIsKeptDoesNotHoldItsInput) {
   int count = 0;
   KeptRecords kept;
