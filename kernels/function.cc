@@ -2,6 +2,7 @@
 
 #include <ATen/EmptyTensor.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 #include <c10/core/GradMode.h>
 #include <c10/core/StorageImpl.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -21,15 +22,27 @@ struct BackwardHolder : torch::CustomClassHolder {
 };
 
 thread_local KeptRecords* current_kept = nullptr;
+thread_local std::vector<c10::Storage>* current_saved = nullptr;
 
 constexpr char kBackward[] = "backward";
 constexpr size_t kOtherArguments = 2;  // of forward below; LibTorch wants a gradient for each
+
+// Adds to `list` what is not in it yet.
+void ListStorages(const TensorVector& tensors, std::vector<c10::Storage>& list) {
+  for (const at::Tensor& tensor : tensors) {
+    if (!tensor.defined() || !tensor.has_storage()) continue;
+    const c10::StorageImpl* const storage = tensor.storage().unsafeGetStorageImpl();
+    const auto is_it = [storage](const c10::Storage& other) { return other.unsafeGetStorageImpl() == storage; };
+    if (std::none_of(list.begin(), list.end(), is_it)) list.push_back(tensor.storage());
+  }
+}
 
 class RecordedFunction : public torch::autograd::Function<RecordedFunction> {
  public:
   static TensorVector forward(AutogradContext* context, at::TensorList inputs, const FunctionForward* forward,
                               const FunctionBackward* backward) {
     Recorded recorded = current_kept == nullptr ? (*forward)(inputs.vec()) : current_kept->Run(inputs.vec(), *forward);
+    if (current_saved != nullptr) ListStorages(recorded.saved, *current_saved);
     context->save_for_backward(std::move(recorded.saved));
     context->saved_data[kBackward] = c10::IValue::make_capsule(c10::make_intrusive<BackwardHolder>(*backward));
     return std::move(recorded.outputs);
@@ -102,7 +115,11 @@ Recorded KeptRecords::Run(const TensorVector& inputs, const FunctionForward& for
   Recorded recorded = forward(inputs);
   Entry entry;
   // Tensors of their own over the same memory: those of the first run do not get the second one's graph.
-  for (const at::Tensor& output : recorded.outputs) entry.recorded.outputs.push_back(output.detach());
+  for (const at::Tensor& output : recorded.outputs) {
+    entry.recorded.outputs.push_back(forgets_outputs_
+                                         ? at::zeros({}, output.options().requires_grad(false)).expand(output.sizes())
+                                         : output.detach());
+  }
   for (const at::Tensor& saved : recorded.saved) {
     const auto is_saved = [&](const at::Tensor& tensor) { return tensor.is_same(saved); };
     const auto input = std::find_if(inputs.begin(), inputs.end(), is_saved);
@@ -111,7 +128,8 @@ Recorded KeptRecords::Run(const TensorVector& inputs, const FunctionForward& for
     if (input != inputs.end()) {
       entry.recorded.saved.emplace_back();
     } else if (output != recorded.outputs.end()) {
-      entry.recorded.saved.push_back(entry.recorded.outputs[output - recorded.outputs.begin()]);
+      entry.recorded.saved.push_back(forgets_outputs_ ? saved.detach()
+                                                      : entry.recorded.outputs[output - recorded.outputs.begin()]);
     } else {
       entry.recorded.saved.push_back(saved);
     }
@@ -122,6 +140,9 @@ Recorded KeptRecords::Run(const TensorVector& inputs, const FunctionForward& for
 
 KeepScope::KeepScope(KeptRecords* kept) : outer_(std::exchange(current_kept, kept)) {}
 KeepScope::~KeepScope() { current_kept = outer_; }
+
+SavedScope::SavedScope(std::vector<c10::Storage>* saved) : outer_(std::exchange(current_saved, saved)) {}
+SavedScope::~SavedScope() { current_saved = outer_; }
 
 TensorVector ApplyFunction(const TensorVector& inputs, const FunctionForward& forward,
                            const FunctionBackward& backward) {

@@ -13,6 +13,7 @@
 #define TITAN_KERNELS_FUNCTION_H_
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/Storage.h>
 
 #include <cstddef>
 #include <deque>
@@ -68,6 +69,10 @@ class KeptRecords {
   // In the second run: everything was taken.
   bool empty() const { return entries_.empty(); }
 
+  // In the first run: what operators give from here on is read by nobody in the second run, and is not kept. It is
+  // zeros there, without memory of their own.
+  void ForgetOutputs() { forgets_outputs_ = true; }
+
   // `forward(inputs)`, or what it gave in the first run.
   Recorded Run(const TensorVector& inputs, const FunctionForward& forward);
 
@@ -77,7 +82,7 @@ class KeptRecords {
     std::vector<ptrdiff_t> input_of;  // of each saved tensor: which input it is; -1: none
   };
 
-  bool is_second_run_ = false;
+  bool is_second_run_ = false, forgets_outputs_ = false;
   std::deque<Entry> entries_;
 };
 
@@ -92,6 +97,26 @@ class KeepScope {
 
  private:
   KeptRecords* const outer_;
+};
+
+// While it lives, lists the memory of what the operators that this thread applies save for their backward, each once.
+//
+//   std::vector<c10::Storage> saved;
+//   {
+//     const SavedScope scope(&saved);
+//     y = Square(x);
+//   }
+//   // saved[0] is the storage of x
+class SavedScope {
+ public:
+  // Null: nothing is listed.
+  explicit SavedScope(std::vector<c10::Storage>* saved);
+  ~SavedScope();
+  SavedScope(const SavedScope&) = delete;
+  SavedScope& operator=(const SavedScope&) = delete;
+
+ private:
+  std::vector<c10::Storage>* const outer_;
 };
 
 // A function made of LibTorch's differentiable operators, as an operator that can be kept. Without a KeepScope it is

@@ -56,6 +56,23 @@ TEST(FunctionTest, TheGraphIsFreed) {
   EXPECT_EQ(captured.use_count(), 1);
 }
 
+TEST(FunctionTest, WhatIsSavedCanBeListed) {
+  const at::Tensor x = Three();
+  std::vector<c10::Storage> saved;
+  TensorVector out;
+  {
+    const SavedScope scope(&saved);
+    out = SquareAndDouble(x);
+    SquareAndDouble(x.narrow(0, 0, 1));  // another view of x, and another square
+    const SavedScope inner(nullptr);
+    SquareAndDouble(x);
+  }
+  SquareAndDouble(x);
+  ASSERT_EQ(saved.size(), 3u);
+  EXPECT_EQ(saved[0].data(), x.storage().data());
+  EXPECT_EQ(saved[1].data(), out[0].storage().data());
+}
+
 // An operator that counts how often it computes.
 at::Tensor CountedSquare(const at::Tensor& x, int& count) {
   return ApplyFunction(
@@ -98,6 +115,24 @@ TEST(FunctionTest, AKeptOperatorRunsOnce) {
   EXPECT_FALSE(first.requires_grad());
   second.sum().backward();
   EXPECT_TRUE(at::equal(x.grad(), at::full({2}, 8 * 2187.0, at::kDouble)));  // 8 x^7
+}
+
+TEST(FunctionTest, AnOutputThatNobodyReadsIsNotKept) {
+  int count = 0;
+  KeptRecords kept;
+  const KeepScope scope(&kept);
+  {
+    const c10::AutoGradMode no_grad(false);
+    kept.ForgetOutputs();
+    EXPECT_TRUE(at::equal(CountedSquare(Three(), count), at::full({2}, 9.0, at::kDouble)));
+  }
+  kept.Rewind();
+  const at::Tensor x = Three(), y = CountedSquare(x, count);
+  EXPECT_EQ(count, 1);
+  EXPECT_TRUE(at::equal(y, at::full({2}, 0.0, at::kDouble)));
+  EXPECT_EQ(y.storage().nbytes(), sizeof(double));
+  y.sum().backward();  // reads the square that was saved
+  EXPECT_TRUE(at::equal(x.grad(), at::full({2}, 6.0, at::kDouble)));
 }
 
 TEST(FunctionTest, WhatIsKeptDoesNotHoldItsInput) {

@@ -162,6 +162,7 @@
     selective_ac_option: '2',
     per_op_sac_force_recompute_mm_shapes_by_fqns: [],
     memory_budget: 0.5,
+    offload_layers: 0,
   },
   quantize: {
     linear: {

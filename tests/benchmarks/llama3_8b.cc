@@ -65,6 +65,7 @@ const std::vector<Setting>& Settings() {
         {"bf16_none_2", {none, two}, 0, 10700},
         {"bf16_elementwise_1", {selective, elementwise}, 9308, 10600},
         {"bf16_elementwise_2", {selective, elementwise, two}, 9308, 10600},
+        {"bf16_offload_2", {selective, elementwise, two, "activation_checkpoint.offload_layers=10"}, 9308, 10600},
         {"bf16_op_2", {selective, op, two}, 9308, 10600},
         {"bf16_full_2", {"activation_checkpoint.mode=full", two}},
         {"float8_none_1", {none, float8, gather}, 11029, 15000},

@@ -51,6 +51,7 @@ std::vector<Layout> MakeLayouts() {
   const std::vector<std::string> by_operator = {"activation_checkpoint.mode=selective",
                                                 "activation_checkpoint.selective_ac_option=op"};
   const std::vector<std::string> offload = {"training.enable_cpu_offload=true"};
+  const std::string offloaded_layers = "activation_checkpoint.offload_layers=3";
   const std::string ulysses = "parallelism.context_parallel_rotate_method=ulysses";
   const std::string ring = "parallelism.context_parallel_rotate_method=alltoall";
   const std::string in_order = "parallelism.context_parallel_load_balancer=none";
@@ -77,6 +78,7 @@ std::vector<Layout> MakeLayouts() {
       Make("fsdp2_offload_accumulation_reduced", {.dp_shard = 2},
            {offload[0], "parallelism.fsdp_reduce_every_microbatch=true"}, 2),
       Make("hsdp2x2_offload", {.dp_replicate = 2, .dp_shard = 2}, offload),
+      Make("fsdp2_offloaded_activations", {.dp_shard = 2}, {offloaded_layers}, 2),
       Make("fsdp4", {.dp_shard = 4}),
       Make("hsdp2x2", {.dp_replicate = 2, .dp_shard = 2}),
       Make("hsdp2x2_accumulation", {.dp_replicate = 2, .dp_shard = 2}, {}, 2),
@@ -87,6 +89,7 @@ std::vector<Layout> MakeLayouts() {
       Make("tp2_selective_op", {.tp = 2}, by_operator),
       Make("tp2_selective_elementwise", {.tp = 2}, elementwise),
       Tied(Make("tp2_tied", {.tp = 2})),
+      Make("tp2_offloaded_activations", {.tp = 2}, {offloaded_layers}),
       Make("tp4", {.tp = 4}),
       Make("tp2_whole_tokens", {.tp = 2}, {whole_tokens}),
       Make("tp4_whole_tokens", {.tp = 4}, {whole_tokens}),

@@ -104,6 +104,8 @@ TEST(ParityTest, MemoryIsSavedWithoutChangingAnything) {
            {"fsdp2_offload_accumulation_reduced", "fsdp2_accumulation_reduced"},
            {"hsdp2x2_offload", "hsdp2x2"},
            {"pp2_tp2_offload", "pp2_tp2"},
+           {"fsdp2_offloaded_activations", "fsdp2_accumulation"},
+           {"tp2_offloaded_activations", "tp2"},
            {"selective_op", "full_recomputation"},
            {"selective_elementwise", "full_recomputation"},
            {"tp2_selective_elementwise", "tp2"},

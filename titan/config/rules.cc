@@ -319,6 +319,24 @@ void SelectiveAcOption(const Experiment& experiment, ConfigErrors& errors) {
                           "for every second layer"));
 }
 
+void ActivationOffloading(const Experiment& experiment, ConfigErrors& errors) {
+  constexpr char kPath[] = "activation_checkpoint.offload_layers";
+  const int64_t count = experiment.activation_checkpoint().offload_layers();
+  if (count == 0) return;
+  const int64_t layers = experiment.model().n_layers();
+  if (count >= layers) {
+    errors.Add(kPath, absl::StrCat(count, " is not below model.n_layers = ", layers,
+                                   "; the last layer's backward comes at once, so that at most ", layers - 1,
+                                   " can be offloaded"));
+  }
+  if (experiment.parallelism().pipeline_parallel_degree() > 1) {
+    errors.Add(kPath, "does not go with parallelism.pipeline_parallel_degree above 1 yet; leave one out");
+  }
+  if (experiment.training().enable_cuda_graphs()) {
+    errors.Add(kPath, "does not go with training.enable_cuda_graphs; leave one out");
+  }
+}
+
 void HardwareHasFeature(const Experiment& experiment, ConfigErrors& errors) {
   const auto accelerator = experiment.cluster().accelerator();
   if (experiment.training().enable_cuda_graphs() && accelerator == config::Cluster::ACCELERATOR_CPU) {
@@ -512,6 +530,10 @@ const std::vector<Rule>& CrossFieldRules() {
        "lr_scheduler.min_lr_factor lr_scheduler.decay_ratio lr_scheduler.total_steps training.steps",
        &ScheduleLastsLongEnough},
       {"selective_ac_option", "activation_checkpoint.selective_ac_option", &SelectiveAcOption},
+      {"activation_offloading",
+       "activation_checkpoint.offload_layers model.n_layers parallelism.pipeline_parallel_degree "
+       "training.enable_cuda_graphs",
+       &ActivationOffloading},
       {"cuda_graphs_alone",
        world + "parallelism.tensor_parallel_degree parallelism.context_parallel_degree "
                "parallelism.pipeline_parallel_degree training.enable_cuda_graphs training.enable_cpu_offload",

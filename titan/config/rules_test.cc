@@ -150,6 +150,19 @@ const std::vector<Case>& Cases() {
        [](Experiment& e) { e.mutable_training()->set_steps(101); }},
       {"selective_ac_option", "activation_checkpoint.selective_ac_option", "positive integer",
        [](Experiment& e) { e.mutable_activation_checkpoint()->set_selective_ac_option("0"); }},
+      {"activation_offloading", "activation_checkpoint.offload_layers", "6 is not below model.n_layers = 6",
+       [](Experiment& e) { e.mutable_activation_checkpoint()->set_offload_layers(6); }},
+      {"activation_offloading", "activation_checkpoint.offload_layers", "pipeline_parallel_degree above 1",
+       [](Experiment& e) {
+         e.mutable_activation_checkpoint()->set_offload_layers(2);
+         e.mutable_parallelism()->set_pipeline_parallel_degree(2);
+       }},
+      {"activation_offloading", "activation_checkpoint.offload_layers", "with training.enable_cuda_graphs",
+       [](Experiment& e) {
+         e.mutable_activation_checkpoint()->set_offload_layers(2);
+         e.mutable_training()->set_enable_cuda_graphs(true);
+         e.mutable_parallelism()->set_data_parallel_shard_degree(1);
+       }},
       {"cuda_graphs_alone", "parallelism.tensor_parallel_degree", "is 2, but with training.enable_cuda_graphs",
        [](Experiment& e) {
          e.mutable_training()->set_enable_cuda_graphs(true);

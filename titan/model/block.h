@@ -43,6 +43,9 @@ struct BatchContext {
   std::vector<at::Tensor> inverse_scales;
   WeightGradients* gradients = nullptr;  // not null: where products of titan/model/linear.h put weights' gradients
   Keeper* keeper = nullptr;              // not null: of the layer that runs, for selective recomputation
+
+  // All that are there of the tensors above.
+  std::vector<at::Tensor> Tensors() const;
 };
 
 class Block {

@@ -14,6 +14,15 @@
 
 namespace titan {
 
+std::vector<at::Tensor> BatchContext::Tensors() const {
+  std::vector<at::Tensor> all = {positions, rope_cos, rope_sin, visible.first_key, visible.document_starts};
+  for (const AttentionPiece& piece : pieces) all.insert(all.end(), {piece.first_key, piece.end_key});
+  all.insert(all.end(), piece_masks.begin(), piece_masks.end());
+  all.insert(all.end(), inverse_scales.begin(), inverse_scales.end());
+  std::erase_if(all, [](const at::Tensor& tensor) { return !tensor.defined(); });
+  return all;
+}
+
 const BlockParallelism& BlockParallelism::SingleRank() {
   static const auto* const single = new BlockParallelism();
   return *single;

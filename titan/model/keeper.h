@@ -1,6 +1,7 @@
 // What one layer keeps of its first forward under selective recomputation, so that the second one, before its backward,
 // computes only what is cheap. Kept are attention, sums that have travelled, and matrix products: every one, or every
-// second, which is torchtitan's policy.
+// second, which is torchtitan's policy; of the last product of a layer, whose values nobody reads again, only its place
+// in the graph.
 //
 //   const KeepScope keep(Keeper::NextProduct(context.keeper));  // while it lives, operators are kept, or taken back
 //   return Linear(x, weight, context.gradients);
@@ -27,6 +28,11 @@ class Keeper {
   }
   // Whether products that belong together have one fate. So it is without a keeper.
   static bool TreatsAllAlike(const Keeper* keeper) { return keeper == nullptr || keeper->keeps_every_product_; }
+
+  // In the first forward: only the layer's output comes of what follows, and that is not read again.
+  static void ForgetOutputs(Keeper* keeper) {
+    if (keeper != nullptr && !keeper->records_.is_second_run()) keeper->records_.ForgetOutputs();
+  }
 
   // The second forward begins.
   void Rewind() {

@@ -12,6 +12,7 @@
 #include "kernels/swiglu.h"
 #include "titan/config/experiment.pb.h"
 #include "titan/model/context.h"
+#include "titan/model/keeper.h"
 #include "titan/model/precision.h"
 #include "titan/model/rope_frequencies.h"
 
@@ -48,7 +49,9 @@ class Llama3Layer : public Block {
     const at::Tensor attended = p.RowLinear(o, weight(kWo), context);  // (B, S, D)
     const auto [normed, sum] = AddRmsNorm(attended, x, weights[kFfnNorm], norm_eps_);
     const auto gate_and_up = p.ColumnLinears(normed, {weight(kW1), weight(kW3)}, context);  // 2 of (B, S, F)
-    return sum + p.RowLinear(SwiGlu(gate_and_up[0], gate_and_up[1]), weight(kW2), context);
+    const at::Tensor hidden = SwiGlu(gate_and_up[0], gate_and_up[1]);                       // (B, S, F)
+    Keeper::ForgetOutputs(context.keeper);
+    return sum + p.RowLinear(hidden, weight(kW2), context);
   }
 
  private:

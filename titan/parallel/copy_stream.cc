@@ -1,7 +1,6 @@
 #include "titan/parallel/copy_stream.h"
 
 #include <ATen/ops/empty.h>
-#include <c10/core/Event.h>
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
@@ -43,6 +42,16 @@ void CopyStream::CopyToHost(const at::Tensor& host_tensor, const at::Tensor& dev
 
 void CopyStream::Join() const {
   if (stream_.has_value()) Order(*stream_, CurrentStream(device_));
+}
+
+CopyStream::Mark CopyStream::Now() const {
+  Mark mark;
+  if (stream_.has_value()) mark.event.emplace(stream_->device_type()).record(*stream_);
+  return mark;
+}
+
+void CopyStream::Join(const Mark& mark) const {
+  if (mark.event.has_value()) mark.event->block(CurrentStream(device_));
 }
 
 void CopyStream::Finish() const {

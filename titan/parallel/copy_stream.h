@@ -11,6 +11,7 @@
 #define TITAN_PARALLEL_COPY_STREAM_H_
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/Event.h>
 #include <c10/core/Stream.h>
 
 #include <cstdint>
@@ -34,6 +35,13 @@ class CopyStream {
   void CopyToHost(const at::Tensor& host_tensor, const at::Tensor& device_tensor) const;
   // What comes onto the current stream from here on runs after everything that is on the copy stream now.
   void Join() const;
+  // What is on the copy stream now.
+  struct Mark {
+    std::optional<c10::Event> event;  // nothing on the CPU
+  };
+  Mark Now() const;
+  // What comes onto the current stream from here on runs after what was on the copy stream at `mark`.
+  void Join(const Mark& mark) const;
   // Blocks the host until everything on the copy stream is done: what was copied to the host may be read, and what was
   // copied from it may be changed.
   void Finish() const;

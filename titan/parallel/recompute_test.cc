@@ -17,6 +17,7 @@
 #include "titan/config/experiment.pb.h"
 #include "titan/config/reader.h"
 #include "titan/model/init.h"
+#include "titan/parallel/activation_offload.h"
 #include "titan/parallel/parameters.h"
 #include "titan/parallel/walk.h"
 
@@ -79,7 +80,12 @@ struct Outcome {
   std::vector<at::Tensor> gradients;
 };
 
-Outcome Walk(Recompute layers, bool split_backward = false) {
+// That nobody else's memory has been taken.
+void ExpectInPlace(const std::vector<at::Tensor>& tensors) {
+  for (const at::Tensor& tensor : tensors) EXPECT_NE(tensor.storage().data(), nullptr) << tensor.sizes();
+}
+
+Outcome Walk(Recompute layers, bool split_backward = false, ActivationOffload* offload = nullptr) {
   const config::Experiment experiment = SmallExperiment();
   const std::unique_ptr<Model> model = *Model::Create(experiment.model());
   const std::unique_ptr<ParallelGroups> groups = ParallelGroups::Single();
@@ -94,9 +100,12 @@ Outcome Walk(Recompute layers, bool split_backward = false) {
   Outcome outcome;
   parameters->BeginStep(1);
   const int64_t bytes_before = live_bytes, products_before = num_products;
-  StageWalk walk(*model, *parameters, 0, kLayers + 2, microbatch, recompute, split_backward);
+  StageWalk walk(*model, *parameters, 0, kLayers + 2, microbatch, recompute, split_backward, offload);
   outcome.loss = walk.Forward(at::Tensor());
   outcome.bytes = live_bytes - bytes_before;
+  ExpectInPlace(microbatch.context.Tensors());
+  ExpectInPlace({microbatch.tokens, microbatch.labels, outcome.loss});
+  for (size_t block = 0; block < kLayers + 2; ++block) ExpectInPlace(parameters->Weights(block));
   if (split_backward) {
     walk.BackwardInput(at::ones_like(outcome.loss));
     walk.BackwardWeight();
@@ -126,23 +135,55 @@ TEST_F(RecomputeTest, KeepsLessAndComputesMore) {
   EXPECT_EQ(elementwise.products, 7 * kLayers);
   EXPECT_GT(none.bytes, elementwise.bytes);
   EXPECT_GT(elementwise.bytes, cheap.bytes);
-  // Of each token: q, v, gate and down; attention's output, and a number for each of its heads.
-  const int64_t kept = kDim + kKvHeads * kHeadDim + kFfn + kDim + kDim + kHeads;
-  EXPECT_EQ(cheap.bytes - all.bytes, kLayers * kRows * kSeqLen * kept * 4);
+  // Of each token: q, v and gate; attention's output, and a number for each of its heads. Of down a 0 in its place.
+  const int64_t kept = kDim + kKvHeads * kHeadDim + kFfn + kDim + kHeads;
+  EXPECT_EQ(cheap.bytes - all.bytes, kLayers * (kRows * kSeqLen * kept + 1) * 4);
   // And k, the output projection's and up.
   EXPECT_EQ(elementwise.bytes - cheap.bytes, kLayers * kRows * kSeqLen * (kKvHeads * kHeadDim + kDim + kFfn) * 4);
+}
+
+void ExpectSame(const Outcome& outcome, const Outcome& expected) {
+  EXPECT_TRUE(at::equal(outcome.loss, expected.loss));
+  ASSERT_EQ(outcome.gradients.size(), expected.gradients.size());
+  for (size_t i = 0; i < expected.gradients.size(); ++i) {
+    EXPECT_TRUE(at::equal(outcome.gradients[i], expected.gradients[i])) << i;
+  }
 }
 
 TEST_F(RecomputeTest, ChangesNoBit) {
   const Outcome expected = Walk(Recompute::kNothing);
   for (const Recompute layers : {Recompute::kElementwise, Recompute::kCheap, Recompute::kAll}) {
     for (const bool split_backward : {false, true}) {
-      const Outcome outcome = Walk(layers, split_backward);
-      EXPECT_TRUE(at::equal(outcome.loss, expected.loss));
-      ASSERT_EQ(outcome.gradients.size(), expected.gradients.size());
-      for (size_t i = 0; i < expected.gradients.size(); ++i) {
-        EXPECT_TRUE(at::equal(outcome.gradients[i], expected.gradients[i])) << i;
-      }
+      ExpectSame(Walk(layers, split_backward), expected);
+    }
+  }
+}
+
+// The host's memory is the device's here: what is not given back is there twice.
+TEST_F(RecomputeTest, OffloadedMemoryIsGivenBack) {
+  const Outcome none = Walk(Recompute::kNothing);
+  ActivationOffload offload({.blocks = {false, true, true, false, false}, .lag = 1, .min_bytes = 2048});
+  const Outcome first = Walk(Recompute::kNothing, /*split_backward=*/false, &offload);
+  // Of each token: what the norms give, queries, attention's output, the residual sum; keys and values; gate, up and
+  // their product. Not the layer's input and output, nor the tables of RoPE.
+  const int64_t kept = 5 * kDim + 2 * kKvHeads * kHeadDim + 3 * kFfn;
+  EXPECT_EQ(offload.host_bytes(), 2 * kRows * kSeqLen * kept * 4);
+  EXPECT_EQ(first.bytes, none.bytes);
+  ExpectSame(first, none);
+  const Outcome second = Walk(Recompute::kNothing, /*split_backward=*/false, &offload);
+  EXPECT_EQ(offload.host_bytes(), 2 * kRows * kSeqLen * kept * 4) << "the host's memory was not used again";
+  EXPECT_EQ(second.bytes, none.bytes - offload.host_bytes());
+  ExpectSame(second, none);
+}
+
+// Whatever there is to offload, and however late its memory is given back.
+TEST_F(RecomputeTest, OffloadingChangesNoBit) {
+  const Outcome none = Walk(Recompute::kNothing);
+  for (const int64_t lag : {0, 1, 3, 100}) {
+    ActivationOffload offload({.blocks = {true, true, true, true, true}, .lag = lag, .min_bytes = 0});
+    for (int round = 0; round < 2; ++round) {
+      ExpectSame(Walk(Recompute::kNothing, /*split_backward=*/false, &offload), none);
+      EXPECT_GT(offload.host_bytes(), 0);
     }
   }
 }

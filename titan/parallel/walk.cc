@@ -3,13 +3,19 @@
 #include <ATen/ops/full.h>
 #include <c10/core/GradMode.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/log/check.h"
+#include "kernels/function.h"
 #include "titan/base/span.h"
 
 namespace titan {
 namespace {
+
+// So many blocks before its backward a block's activations start back: later ones have freed their memory by then, and
+// there is time for the way.
+constexpr size_t kFetchAhead = 2;
 
 // Fresh leaves over the same storage, so that a gradient ends here and never reaches into another block's graph.
 at::Tensor Leaf(const at::Tensor& tensor) { return tensor.detach().requires_grad_(true); }
@@ -38,7 +44,8 @@ at::Tensor RunBlock(const Model& model, size_t block, const at::Tensor& input, c
 }  // namespace
 
 StageWalk::StageWalk(const Model& model, BlockParameters& parameters, size_t begin, size_t end,
-                     const Microbatch& microbatch, const std::vector<Recompute>& recompute, bool split_backward)
+                     const Microbatch& microbatch, const std::vector<Recompute>& recompute, bool split_backward,
+                     ActivationOffload* offload)
     : model_(model),
       parameters_(parameters),
       begin_(begin),
@@ -46,11 +53,17 @@ StageWalk::StageWalk(const Model& model, BlockParameters& parameters, size_t beg
       microbatch_(microbatch),
       recompute_(recompute),
       split_backward_(split_backward),
+      offload_(offload),
       weight_gradients_([this](const at::Tensor& weight) { return FindSum(weight); }),
       tapes_(end - begin) {
   CHECK_LT(begin, end);
   CHECK_LE(end, model.blocks().size());
   CHECK_EQ(recompute.size(), model.blocks().size());
+  CHECK(offload == nullptr || !split_backward) << "weights' gradients read activations after the block's backward";
+  for (size_t i = begin; i < end; ++i) {
+    CHECK(offload == nullptr || !offload->Takes(i) || recompute[i] == Recompute::kNothing)
+        << "block " << i << " is offloaded and runs again";
+  }
   microbatch_.context.gradients = &weight_gradients_;
 }
 
@@ -71,6 +84,29 @@ StageWalk::Tape StageWalk::Record(size_t block, const at::Tensor& input, Keeper*
   return tape;
 }
 
+// The same, and its activations start for the host.
+StageWalk::Tape StageWalk::RecordAndPutAway(size_t block, const at::Tensor& input) {
+  std::vector<c10::Storage> saved;
+  Tape tape;
+  {
+    const SavedScope scope(&saved);
+    tape = Record(block, input, /*keeper=*/nullptr);
+  }
+  std::vector<at::Tensor> others = ContextOf(block, parameters_, microbatch_.context).Tensors();
+  others.insert(others.end(), tape.weights.begin(), tape.weights.end());
+  others.insert(others.end(), {microbatch_.tokens, microbatch_.labels, tape.input, tape.output});
+  tape.parcel = offload_->PutAway(saved, others);
+  return tape;
+}
+
+// Those of a block whose backward is next are there, those of the blocks before it are on their way.
+void StageWalk::FetchActivations(size_t block) {
+  for (size_t i = 0; i <= std::min(kFetchAhead, block - begin_); ++i) {
+    if (const auto& parcel = tapes_[block - i - begin_].parcel; parcel != nullptr) offload_->StartFetch(*parcel);
+  }
+  if (const auto parcel = std::move(tapes_[block - begin_].parcel); parcel != nullptr) offload_->FinishFetch(*parcel);
+}
+
 // The second forward of a block.
 void StageWalk::RecordAgain(size_t block) {
   Tape& tape = tapes_[block - begin_];
@@ -88,7 +124,8 @@ at::Tensor StageWalk::Forward(const at::Tensor& input) {
     if (i + 1 < end_) parameters_.Prefetch(i + 1);
     Tape& tape = tapes_[i - begin_];
     if (recompute_[i] == Recompute::kNothing) {
-      tape = Record(i, x, /*keeper=*/nullptr);
+      const bool puts_away = offload_ != nullptr && offload_->Takes(i);
+      tape = puts_away ? RecordAndPutAway(i, x) : Record(i, x, /*keeper=*/nullptr);
       x = tape.output.detach();
     } else {
       c10::AutoGradMode no_grad(false);
@@ -98,6 +135,7 @@ at::Tensor StageWalk::Forward(const at::Tensor& input) {
       }
       x = Run(i, x, weights, tape.keeper.get());
     }
+    if (offload_ != nullptr) offload_->BlockDone();
     // The head's backward is next.
     if (i + 1 < model_.blocks().size()) parameters_.Release(i);
   }
@@ -136,11 +174,13 @@ at::Tensor StageWalk::WalkBackward(at::Tensor gradient, bool defer_weights) {
     Tape& tape = tapes_[i - begin_];
     parameters_.Weights(i);
     if (i > begin_) parameters_.Prefetch(i - 1);
+    if (offload_ != nullptr) FetchActivations(i);
     if (!tape.output.defined()) RecordAgain(i);
     tape.output.backward(gradient);
     gradient = i == 0 ? at::Tensor() : tape.input.grad();
     tape.output.reset();
     tape.input.reset();
+    if (offload_ != nullptr) offload_->BlockDone();
     if (!defer_weights) HandOnGradients(i, tape);
     parameters_.Release(i);
   }
@@ -167,17 +207,18 @@ void StageWalk::BackwardWeight() {
 }
 
 at::Tensor ForwardBackward(const Model& model, BlockParameters& parameters, const Microbatch& microbatch,
-                           const at::Tensor& gradient_scale, const std::vector<Recompute>& recompute) {
-  StageWalk walk(model, parameters, 0, model.blocks().size(), microbatch, recompute);
+                           const at::Tensor& gradient_scale, const std::vector<Recompute>& recompute,
+                           ActivationOffload* offload) {
+  StageWalk walk(model, parameters, 0, model.blocks().size(), microbatch, recompute, /*split_backward=*/false, offload);
   const at::Tensor loss_sum = walk.Forward(at::Tensor());  // scalar
   walk.Backward(gradient_scale.to(loss_sum.scalar_type()));
   return loss_sum;
 }
 
 at::Tensor ForwardBackward(const Model& model, BlockParameters& parameters, const Microbatch& microbatch,
-                           double gradient_scale, const std::vector<Recompute>& recompute) {
+                           double gradient_scale, const std::vector<Recompute>& recompute, ActivationOffload* offload) {
   const at::Tensor scale = at::full({}, gradient_scale, microbatch.tokens.options().dtype(at::kDouble));
-  return ForwardBackward(model, parameters, microbatch, scale, recompute);
+  return ForwardBackward(model, parameters, microbatch, scale, recompute, offload);
 }
 
 at::Tensor ForwardStage(const Model& model, BlockParameters& parameters, size_t begin, size_t end,

@@ -16,6 +16,7 @@
 #include "titan/model/keeper.h"
 #include "titan/model/linear.h"
 #include "titan/model/model.h"
+#include "titan/parallel/activation_offload.h"
 
 namespace titan {
 
@@ -68,9 +69,10 @@ struct Microbatch {
 class StageWalk {
  public:
   // `recompute`: one entry per block of the model; never useful for the head, whose forward is followed by its
-  // backward. With `split_backward`, BackwardInput and BackwardWeight may be called instead of Backward.
+  // backward. With `split_backward`, BackwardInput and BackwardWeight may be called instead of Backward. `offload`, if
+  // there is one, outlives the walk; blocks that it takes run nothing again, and no backward is split.
   StageWalk(const Model& model, BlockParameters& parameters, size_t begin, size_t end, const Microbatch& microbatch,
-            const std::vector<Recompute>& recompute, bool split_backward = false);
+            const std::vector<Recompute>& recompute, bool split_backward = false, ActivationOffload* offload = nullptr);
   StageWalk(const StageWalk&) = delete;  // what its graphs call back is this one
   StageWalk& operator=(const StageWalk&) = delete;
 
@@ -89,15 +91,18 @@ class StageWalk {
  private:
   // One block's part of the autograd graph: what its backward starts from and ends in.
   struct Tape {
-    at::Tensor input;                 // (B, S, D) leaf; (B, S) tokens without gradient for the first block
-    std::vector<at::Tensor> weights;  // leaves
-    std::vector<bool> is_summed;      // of each weight: the gradient is in SumOfGradients
-    at::Tensor output;                // (B, S, D), or the loss sum
-    std::unique_ptr<Keeper> keeper;   // between the two forwards, unless everything runs again
+    at::Tensor input;                          // (B, S, D) leaf; (B, S) tokens without gradient for the first block
+    std::vector<at::Tensor> weights;           // leaves
+    std::vector<bool> is_summed;               // of each weight: the gradient is in SumOfGradients
+    at::Tensor output;                         // (B, S, D), or the loss sum
+    std::unique_ptr<Keeper> keeper;            // between the two forwards, unless everything runs again
+    std::shared_ptr<ActivationParcel> parcel;  // from forward to backward, of a block that puts away
   };
 
   at::Tensor Run(size_t block, const at::Tensor& input, const std::vector<at::Tensor>& weights, Keeper* keeper) const;
   Tape Record(size_t block, const at::Tensor& input, Keeper* keeper);
+  Tape RecordAndPutAway(size_t block, const at::Tensor& input);
+  void FetchActivations(size_t block);
   void RecordAgain(size_t block);
   GradientSum* FindSum(const at::Tensor& weight);
   void HandOnGradients(size_t block, Tape& tape);
@@ -109,17 +114,20 @@ class StageWalk {
   Microbatch microbatch_;
   const std::vector<Recompute>& recompute_;
   const bool split_backward_;
+  ActivationOffload* const offload_;
   WeightGradients weight_gradients_;
   std::vector<Tape> tapes_;  // of each block of the range
 };
 
 // Forward and backward of the whole model: returns the sum of the token cross-entropies; every parameter's gradient of
-// (sum * gradient_scale) goes to `parameters`.
+// (sum * gradient_scale) goes to `parameters`. `recompute` and `offload`: see StageWalk.
 at::Tensor ForwardBackward(const Model& model, BlockParameters& parameters, const Microbatch& microbatch,
-                           double gradient_scale, const std::vector<Recompute>& recompute);
+                           double gradient_scale, const std::vector<Recompute>& recompute,
+                           ActivationOffload* offload = nullptr);
 // The same; gradient_scale: a scalar on the device, of any floating dtype.
 at::Tensor ForwardBackward(const Model& model, BlockParameters& parameters, const Microbatch& microbatch,
-                           const at::Tensor& gradient_scale, const std::vector<Recompute>& recompute);
+                           const at::Tensor& gradient_scale, const std::vector<Recompute>& recompute,
+                           ActivationOffload* offload = nullptr);
 
 // The blocks [begin, end) forward alone: what StageWalk::Forward returns. Nothing of a block is kept once the next one
 // has run, whatever a training step keeps or computes again. `hidden`, if there is one, gets every block's output.

@@ -12,8 +12,6 @@
 #include <cstdlib>
 #include <map>
 
-#include "absl/log/check.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "kernels/global_norm.h"
 #include "titan/base/span.h"
@@ -23,6 +21,7 @@
 #include "titan/model/precision.h"
 #include "titan/optim/grad_clip.h"
 #include "titan/parallel/mesh_parallelism.h"
+#include "titan/train/activation_plan.h"
 #include "titan/train/exit_code.h"
 #include "titan/train/torch_errors.h"
 
@@ -44,7 +43,8 @@ struct Trainer::Settings {
   int64_t local_batch_size;
   int64_t microbatch_rows;  // smaller than local_batch_size in a pipeline
   LrSchedule schedule;
-  std::vector<Recompute> recompute;  // of each block
+  std::vector<Recompute> recompute;            // of each block
+  std::unique_ptr<ActivationOffload> offload;  // with activation_checkpoint.offload_layers
 };
 
 namespace {
@@ -60,29 +60,6 @@ absl::Status SetDeterminism(const config::Experiment& experiment) {
     return absl::InternalError("cannot set CUBLAS_WORKSPACE_CONFIG, which bitwise determinism needs");
   }
   return absl::OkStatus();
-}
-
-// What of each block runs forward a second time: all layers or every n-th, as a whole or what is cheap. The embedding
-// and the head never gain by it.
-std::vector<Recompute> RecomputeOf(const config::ActivationCheckpoint& config, const ModelSpec& spec) {
-  const bool is_selective = config.mode() == config::ActivationCheckpoint::MODE_SELECTIVE;
-  const std::string& option = config.selective_ac_option();
-  Recompute kind = config.mode() == config::ActivationCheckpoint::MODE_NONE ? Recompute::kNothing : Recompute::kAll;
-  int64_t every = 1;
-  if (is_selective && option == "op") {
-    kind = Recompute::kCheap;
-  } else if (is_selective && option == "elementwise") {
-    kind = Recompute::kElementwise;
-  } else if (is_selective) {
-    CHECK(absl::SimpleAtoi(option, &every) && every > 0);
-  }
-  std::vector<Recompute> recompute;
-  int64_t layer = 0;
-  for (const BlockSpec& block : spec.blocks) {
-    const bool runs_again = block.kind == BlockKind::kLayer && ++layer % every == 0;
-    recompute.push_back(runs_again ? kind : Recompute::kNothing);
-  }
-  return recompute;
 }
 
 // A copy, (rows, seq_len) int64 on `device`. That to a GPU is from pinned memory and is not waited for.
@@ -211,7 +188,9 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const config::Experimen
   TITAN_RETURN_IF_ERROR(CheckLayout(experiment, mesh));
   TITAN_ASSIGN_OR_RETURN(trainer->model_, Model::Create(experiment.model(), experiment.quantize()));
   const ModelSpec& spec = trainer->model_->spec();
-  trainer->settings_->recompute = RecomputeOf(experiment.activation_checkpoint(), spec);
+  const ActivationPlan activations = PlanActivations(experiment.activation_checkpoint(), spec);
+  trainer->settings_->recompute = activations.recompute;
+  trainer->settings_->offload = activations.MakeOffload(options.device);
   trainer->parallelism_ =
       std::make_unique<MeshParallelism>(*trainer->groups_, TensorParallelOptionsOf(experiment.parallelism()),
                                         ContextParallelOptionsOf(experiment.parallelism()));
@@ -411,7 +390,8 @@ void Trainer::Accumulate(const Batch& batch, double gradient_scale, at::Tensor& 
     } else if (graphs_ != nullptr) {
       loss_sum.add_(graphs_->ForwardBackward(microbatches.front(), gradient_scale));
     } else {
-      loss_sum.add_(ForwardBackward(*model_, *parameters_, microbatches.front(), gradient_scale, settings_->recompute));
+      loss_sum.add_(ForwardBackward(*model_, *parameters_, microbatches.front(), gradient_scale, settings_->recompute,
+                                    settings_->offload.get()));
     }
   }
 }
