@@ -4,7 +4,7 @@
 #include "absl/strings/str_cat.h"
 #include "titan/base/status_macros.h"
 #include "titan/data/json.h"
-#include "titan/data/utf8.h"
+#include "titan/data/white_space.h"
 
 namespace titan {
 namespace {
@@ -14,36 +14,6 @@ constexpr int64_t kMaxId = 1 << 24;
 constexpr size_t kMaxContent = 1 << 12;
 
 uint64_t Key(int32_t node, char byte) { return static_cast<uint64_t>(node) << 8 | static_cast<unsigned char>(byte); }
-
-// The Unicode property White_Space.
-bool IsWhiteSpace(char32_t c) {
-  return (c >= 0x09 && c <= 0x0D) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
-         (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
-}
-
-// Start of the white space that `text` ends with.
-size_t TrailingSpace(std::string_view text) {
-  size_t start = text.size();
-  while (start > 0) {
-    size_t character = start - 1;
-    while (character > 0 && (text[character] & 0xC0) == 0x80) --character;
-    size_t offset = character;
-    if (!IsWhiteSpace(NextCodePoint(text, &offset))) break;
-    start = character;
-  }
-  return start;
-}
-
-// End of the white space that `text` begins with.
-size_t LeadingSpace(std::string_view text) {
-  size_t end = 0;
-  while (end < text.size()) {
-    size_t offset = end;
-    if (!IsWhiteSpace(NextCodePoint(text, &offset))) break;
-    end = offset;
-  }
-  return end;
-}
 
 absl::StatusOr<AddedToken> ReadAddedToken(const nlohmann::json& json) {
   AddedToken token;

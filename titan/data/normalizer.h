@@ -1,5 +1,5 @@
 // What is done to a text before it is cut into words: the `normalizer` of a tokenizer.json. Supported: NFC, NFD, NFKC,
-// NFKD, Lowercase, Prepend, Replace, and Sequences of these.
+// NFKD, Precompiled, Lowercase, Strip, Prepend, Replace, and Sequences of these.
 
 #ifndef TITAN_DATA_NORMALIZER_H_
 #define TITAN_DATA_NORMALIZER_H_
@@ -29,6 +29,7 @@ class Normalizer {
   using Step = std::function<absl::StatusOr<std::string>(std::string_view)>;
 
   absl::Status Add(const nlohmann::json& component);
+  absl::Status AddPrecompiled(const nlohmann::json& component);
 
   std::vector<Step> steps_;
   int64_t growth_ = 1;  // see GrowBy

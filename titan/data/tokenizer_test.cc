@@ -76,7 +76,7 @@ TEST_P(HuggingFace, Documents) {
 
 INSTANTIATE_TEST_SUITE_P(All, HuggingFace,
                          testing::Values("llama3", "qwen3", "o200k", "deepseek_v3", "deepseek_llm", "llama2_spm",
-                                         "t5_unigram", "clip"));
+                                         "t5_unigram", "t5_precompiled", "clip"));
 
 TEST(Tokenizer, KnowsWhereDocumentsBeginAndEnd) {
   const auto llama3 = LoadLlama3();
@@ -197,7 +197,7 @@ void ExpectRefused(const std::string& fixture, const char* pointer, const nlohma
 }
 
 TEST(Tokenizer, NamesTheComponentThatIsNotSupported) {
-  for (const char* type : {"Precompiled", "BertNormalizer", "StripAccents", "Strip", "Nmt", "ByteLevel", ""}) {
+  for (const char* type : {"BertNormalizer", "StripAccents", "Nmt", "ByteLevel", ""}) {
     const std::string part = std::string("not supported yet: the normalizer \"") + type + "\"";
     ExpectRefused("qwen3", "/normalizer/type", type, part);
     ExpectRefused("llama2_spm", "/normalizer/normalizers/1/type", type, part);
@@ -261,6 +261,10 @@ TEST(Tokenizer, RefusesMalformedComponents) {
   ExpectRefused("llama2_spm", "/decoder/decoders/3/start", -1, "\"start\"");
   ExpectRefused("llama2_spm", "/normalizer/normalizers/0/prepend", 1, "\"prepend\" must be a string");
   ExpectRefused("llama2_spm", "/normalizer/normalizers", 1, "must be a list");
+  ExpectRefused("t5_precompiled", "/normalizer/normalizers/0/precompiled_charsmap", "?", "is not base64");
+  ExpectRefused("t5_precompiled", "/normalizer/normalizers/0/precompiled_charsmap", nullptr, "must be a string");
+  ExpectRefused("t5_precompiled", "/normalizer/normalizers/0/precompiled_charsmap", "AAAAAA==", "has no tree");
+  ExpectRefused("t5_precompiled", "/normalizer/normalizers/1/strip_left", 1, "\"strip_left\" must be");
   ExpectRefused("clip", "/post_processor/cls", "x", "\"cls\" must be");
   ExpectRefused("clip", "/post_processor/sep/1", 99999, "no token has id 99999");
   ExpectRefused("clip", "/post_processor/sep/1", std::numeric_limits<uint64_t>::max(), "\"sep\" must be");

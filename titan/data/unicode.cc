@@ -4,9 +4,12 @@
 #include <cstdint>
 #include <cstdlib>
 #include <iterator>
+#include <memory>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/log/check.h"
+#include "absl/types/span.h"
 #include "libunicode.h"
 #include "titan/data/utf8.h"
 
@@ -71,15 +74,84 @@ void* Reallocate(void*, void* pointer, size_t size) {
   return result;
 }
 
+struct Free {
+  void operator()(uint32_t* pointer) const { std::free(pointer); }
+};
+
+// The normal form of characters, of which there is at least one.
+class NormalForm {
+ public:
+  NormalForm(UnicodeForm form, absl::Span<const uint32_t> characters) {
+    uint32_t* result = nullptr;
+    const int length = unicode_normalize(&result, characters.data(), static_cast<int>(characters.size()), FormOf(form),
+                                         nullptr, Reallocate);
+    CHECK_GE(length, 0);
+    characters_.reset(result);
+    size_ = length;
+  }
+
+  const uint32_t* begin() const { return characters_.get(); }
+  const uint32_t* end() const { return characters_.get() + size_; }
+
+ private:
+  std::unique_ptr<uint32_t, Free> characters_;
+  size_t size_;
+};
+
+// Combining class other than 0, or decomposed into such marks. That of U+0345, 240, is the highest: all go before it.
+bool IsMark(uint32_t c) { return c == 0x345 || *NormalForm(UnicodeForm::kNfd, {0x345, c}).begin() != 0x345; }
+
+// Marks that no longer decompose: the combining class of `a` is lower.
+bool GoesBefore(uint32_t a, uint32_t b) { return a != b && *NormalForm(UnicodeForm::kNfd, {b, a}).begin() == a; }
+
+// A run of marks, decomposed and in canonical order.
+std::vector<uint32_t> OrderedMarks(const uint32_t* begin, const uint32_t* end) {
+  std::vector<uint32_t> marks;
+  for (; begin != end; ++begin) {
+    const NormalForm parts(UnicodeForm::kNfd, {*begin});
+    marks.insert(marks.end(), parts.begin(), parts.end());
+  }
+  std::vector<uint32_t> kinds = marks;
+  std::sort(kinds.begin(), kinds.end());
+  kinds.erase(std::unique(kinds.begin(), kinds.end()), kinds.end());
+  std::sort(kinds.begin(), kinds.end(), GoesBefore);
+  absl::flat_hash_map<uint32_t, int> ranks;
+  int rank = 0;
+  for (size_t i = 0; i < kinds.size(); ++i) {
+    if (i > 0 && GoesBefore(kinds[i - 1], kinds[i])) ++rank;
+    ranks[kinds[i]] = rank;
+  }
+  std::stable_sort(marks.begin(), marks.end(), [&](uint32_t a, uint32_t b) { return ranks[a] < ranks[b]; });
+  return marks;
+}
+
+// No run of marks that is twice as long is missed.
+constexpr size_t kStride = 64;
+
+// An equivalent text without long runs of marks in disorder: libunicode orders them in the square of a run's length.
+std::vector<uint32_t> WithOrderedRuns(const std::vector<uint32_t>& characters) {
+  std::vector<uint32_t> result;
+  size_t done = 0;
+  for (size_t i = kStride; i < characters.size(); i += kStride) {
+    if (i < done || !IsMark(characters[i])) continue;
+    size_t begin = i;
+    size_t end = i + 1;
+    while (begin > done && IsMark(characters[begin - 1])) --begin;
+    while (end < characters.size() && IsMark(characters[end])) ++end;
+    const std::vector<uint32_t> ordered = OrderedMarks(&characters[begin], &characters[end - 1] + 1);
+    result.insert(result.end(), characters.begin() + done, characters.begin() + begin);
+    result.insert(result.end(), ordered.begin(), ordered.end());
+    done = end;
+  }
+  result.insert(result.end(), characters.begin() + done, characters.end());
+  return result;
+}
+
 // Appends the normal form of `characters`, and empties them.
 void Flush(UnicodeForm form, std::vector<uint32_t>* characters, std::string* out) {
   if (characters->empty()) return;
-  uint32_t* result = nullptr;
-  const int length = unicode_normalize(&result, characters->data(), static_cast<int>(characters->size()), FormOf(form),
-                                       nullptr, Reallocate);
-  CHECK_GE(length, 0);
-  for (int i = 0; i < length; ++i) AppendUtf8(result[i], out);
-  std::free(result);
+  if (characters->size() > kStride) *characters = WithOrderedRuns(*characters);
+  for (const uint32_t c : NormalForm(form, *characters)) AppendUtf8(c, out);
   characters->clear();
 }
 

@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <random>
+#include <string>
+#include <vector>
+
 namespace titan {
 namespace {
 
@@ -52,6 +56,47 @@ TEST(Unicode, LowersEachCharacterByItself) {
   EXPECT_EQ(LowercaseUnicode("\u0130"), "i\u0307");
   EXPECT_EQ(LowercaseUnicode("\u0391\u03A3"), "\u03B1\u03C3");  // no final sigma
   EXPECT_EQ(LowercaseUnicode("\u01C4\uA7CE"), "\u01C6\uA7CF");  // U+A7CE is new in Unicode 17
+}
+
+// Marks of two classes in turn, many of them: in time, and ordered.
+TEST(Unicode, LongRunsOfMarks) {
+  constexpr int kMarks = 200000;
+  std::string text = "a";
+  std::string below, above;
+  for (int i = 0; i < kMarks; ++i) {
+    text += "\u0301\u0316";  // classes 230 and 220
+    below += "\u0316";
+    above += "\u0301";
+  }
+  EXPECT_EQ(NormalizeUnicode(text + "b", UnicodeForm::kNfd), "a" + below + above + "b");
+  EXPECT_EQ(NormalizeUnicode(text + "b", UnicodeForm::kNfkc), "\u00E1" + below + above.substr(2) + "b");
+}
+
+// The long way and the short way agree.
+TEST(Unicode, OrdersLongRunsAsShortOnes) {
+  // Classes 230, 202, 230 (two marks in one), 129 and 130 (two marks in one), 240, 8, and 1.
+  const std::vector<std::string> marks = {"\u0301", "\u0327", "\u0344", "\u0F73", "\u0345", "\u3099", "\u0334"};
+  std::mt19937 random(1);
+  for (int repetition = 0; repetition < 20; ++repetition) {
+    std::string text = "e";
+    std::vector<std::string> by_class(7);  // in the order of classes 1, 8, 129, 130, 202, 230, 240
+    for (int i = 0; i < 500; ++i) {
+      const size_t kind = random() % marks.size();
+      text += marks[kind];
+      if (kind == 0) by_class[5] += "\u0301";
+      if (kind == 1) by_class[4] += "\u0327";
+      if (kind == 2) by_class[5] += "\u0308\u0301";
+      if (kind == 3) by_class[2] += "\u0F71";
+      if (kind == 3) by_class[3] += "\u0F72";
+      if (kind == 4) by_class[6] += "\u0345";
+      if (kind == 5) by_class[1] += "\u3099";
+      if (kind == 6) by_class[0] += "\u0334";
+    }
+    std::string expected = "e";
+    for (const std::string& run : by_class) expected += run;
+    EXPECT_EQ(NormalizeUnicode(text, UnicodeForm::kNfd), expected);
+    EXPECT_EQ(NormalizeUnicode(text, UnicodeForm::kNfc), NormalizeUnicode(expected, UnicodeForm::kNfc));
+  }
 }
 
 }  // namespace
