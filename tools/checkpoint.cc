@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -16,11 +15,16 @@
 #include "titan/base/flags.h"
 #include "titan/base/status_macros.h"
 #include "titan/base/tool_main.h"
+#include "titan/checkpoint/compare.h"
+#include "titan/checkpoint/export.h"
 #include "titan/checkpoint/hf.h"
+#include "titan/checkpoint/hf_config.h"
+#include "titan/checkpoint/reshard.h"
 #include "titan/checkpoint/safetensors.h"
 #include "titan/checkpoint/save.h"
 #include "titan/checkpoint/store.h"
 #include "titan/checkpoint/tensors.h"
+#include "titan/checkpoint/torch_file.h"
 #include "titan/config/experiment.pb.h"
 
 namespace titan {
@@ -30,8 +34,15 @@ constexpr char kUsage[] = R"(usage: checkpoint COMMAND ARGUMENT...
   inspect PATH             lists what is in a checkpoint folder, one step of it, or a .safetensors file
   verify  PATH...          reads steps, or all steps of a checkpoint folder, and compares checksums; exit 1 on damage
   prune   DIR --keep_latest_k K       deletes all but the newest K steps, and what interrupted saves left
-  to_hf   STEP DIR [--dtype float32|bfloat16|float16]    writes the model as a Hugging Face folder
+  reshard STEP DIR --shards N         writes DIR/step-N again, bit for bit, as N ranks would have: in N files
+  diff    A B [--top N]    how far each tensor of two steps or Hugging Face folders is from the other's, the furthest
+                           first (of those the first N); exit 0 if all are equal, 1 if not, 2 if one cannot be read
+  to_hf   STEP DIR [--dtype float32|bfloat16|float16] [--max_shard_bytes B]
+                           writes the model as a Hugging Face folder, in files of up to B bytes
   from_hf DIR OUT          writes OUT/step-0 with the model of a Hugging Face folder, for initial_load_path
+  to_pt   STEP FILE [--dtype ...]     writes the model as a state dict of PyTorch, under its Hugging Face names
+  from_pt FILE OUT --config FILE      writes OUT/step-0 with the model of such a state dict, which the config.json of
+                           its Hugging Face folder describes; no code in it is run, and what is no tensor is refused
   to_file STEP FILE        writes all tensors of a step to one .safetensors file)";
 
 constexpr char kModelPrefix[] = "model.";
@@ -140,44 +151,117 @@ absl::Status Prune(const std::vector<std::string>& arguments) {
   return PruneCheckpoints(paths[0], keep);
 }
 
-absl::Status ToHf(const std::vector<std::string>& arguments) {
-  at::ScalarType dtype = at::kFloat;
+absl::Status Reshard(const std::vector<std::string>& arguments) {
+  int64_t shards = 0;
   FlagParser flags;
-  flags.Choice("dtype", {{"float32", at::kFloat}, {"bfloat16", at::kBFloat16}, {"float16", at::kHalf}}, &dtype);
+  flags.Number("shards", "a number of files", 1, &shards);
+  flags.Require({"shards"});
   TITAN_ASSIGN_OR_RETURN(const std::vector<std::string> paths, ParsePaths(std::move(flags), arguments, 2));
   TITAN_ASSIGN_OR_RETURN(const Checkpoint checkpoint, OpenCheckpoint(paths[0]));
-  config::Experiment experiment;
-  if (!experiment.ParseFromString(checkpoint.experiment()) || !experiment.has_model()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(paths[0], "/experiment.binpb: no Experiment; the model's shape is not known"));
-  }
-  NamedTensors parameters;
-  for (const auto& [name, unused] : checkpoint.index().tensors) {
-    if (!absl::StartsWith(name, kModelPrefix)) continue;
-    TITAN_ASSIGN_OR_RETURN(at::Tensor tensor, checkpoint.Load(name));
-    parameters.emplace_back(name.substr(sizeof(kModelPrefix) - 1), std::move(tensor));
-  }
+  TITAN_ASSIGN_OR_RETURN(const std::string path, titan::Reshard(checkpoint, paths[1], shards));
+  absl::PrintF("%s\n", path);
+  return absl::OkStatus();
+}
+
+void DeclareDtype(FlagParser& flags, at::ScalarType* dtype) {
+  flags.Choice("dtype", {{"float32", at::kFloat}, {"bfloat16", at::kBFloat16}, {"float16", at::kHalf}}, dtype);
+}
+
+absl::Status ToHf(const std::vector<std::string>& arguments) {
+  at::ScalarType dtype = at::kFloat;
   HfWriteOptions options;
-  options.max_position_embeddings = experiment.training().seq_len();
-  return WriteHf(paths[1], experiment.model(), parameters, dtype, options);
+  FlagParser flags;
+  DeclareDtype(flags, &dtype);
+  flags.Number("max_shard_bytes", "a number of bytes", 1, &options.max_shard_bytes);
+  TITAN_ASSIGN_OR_RETURN(const std::vector<std::string> paths, ParsePaths(std::move(flags), arguments, 2));
+  TITAN_ASSIGN_OR_RETURN(const Checkpoint checkpoint, OpenCheckpoint(paths[0]));
+  return ExportHf(checkpoint, paths[1], dtype, options);
+}
+
+absl::Status ToPt(const std::vector<std::string>& arguments) {
+  at::ScalarType dtype = at::kFloat;
+  FlagParser flags;
+  DeclareDtype(flags, &dtype);
+  TITAN_ASSIGN_OR_RETURN(const std::vector<std::string> paths, ParsePaths(std::move(flags), arguments, 2));
+  TITAN_ASSIGN_OR_RETURN(const Checkpoint checkpoint, OpenCheckpoint(paths[0]));
+  return ExportTorchFile(checkpoint, paths[1], dtype);
+}
+
+// Writes `out`/step-0 with the parameters of a model, by their names in it.
+absl::Status SaveModel(const std::string& out, const config::Model& model, const NamedTensors& parameters) {
+  CheckpointContents contents;
+  for (const auto& [name, tensor] : parameters) contents.tensors.emplace_back(kModelPrefix + name, tensor);
+  config::Experiment experiment;
+  *experiment.mutable_model() = model;
+  contents.experiment = experiment.SerializeAsString();
+  contents.state = "{}";
+  TITAN_ASSIGN_OR_RETURN(const std::string path, SaveCheckpoint(out, contents));
+  absl::PrintF("%s\n", path);
+  return absl::OkStatus();
 }
 
 absl::Status FromHf(const std::vector<std::string>& arguments) {
   TITAN_ASSIGN_OR_RETURN(const std::vector<std::string> paths, ParsePaths({}, arguments, 2));
   TITAN_ASSIGN_OR_RETURN(const HfCheckpoint checkpoint, OpenHf(paths[0]));
-  CheckpointContents contents;
+  NamedTensors parameters;
   for (const BlockSpec& block : checkpoint.spec().blocks) {
     for (const ParameterSpec& parameter : block.parameters) {
       TITAN_ASSIGN_OR_RETURN(at::Tensor tensor, checkpoint.Load(parameter.name, at::kFloat));
-      contents.tensors.emplace_back(kModelPrefix + parameter.name, std::move(tensor));
+      parameters.emplace_back(parameter.name, std::move(tensor));
     }
   }
-  config::Experiment experiment;
-  *experiment.mutable_model() = checkpoint.model();
-  contents.experiment = experiment.SerializeAsString();
-  contents.state = "{}";
-  TITAN_ASSIGN_OR_RETURN(const std::string path, SaveCheckpoint(paths[1], contents));
-  absl::PrintF("%s\n", path);
+  return SaveModel(paths[1], checkpoint.model(), parameters);
+}
+
+absl::Status FromPt(const std::vector<std::string>& arguments) {
+  std::string config;
+  FlagParser flags;
+  flags.Path("config", &config);
+  flags.Require({"config"});
+  TITAN_ASSIGN_OR_RETURN(const std::vector<std::string> paths, ParsePaths(std::move(flags), arguments, 2));
+  TITAN_ASSIGN_OR_RETURN(const std::string json, ReadFile(config));
+  const absl::StatusOr<config::Model> model = ModelFromHfConfig(json);
+  if (!model.ok()) return absl::InvalidArgumentError(absl::StrCat(config, ": ", model.status().message()));
+  TITAN_ASSIGN_OR_RETURN(const NamedTensors tensors, ReadTorchFile(paths[0]));
+  TITAN_ASSIGN_OR_RETURN(NamedTensors parameters, FromHfNames(*model, tensors, paths[0]));
+  for (auto& [name, tensor] : parameters) tensor = tensor.to(at::kFloat);
+  return SaveModel(paths[1], *model, parameters);
+}
+
+void PrintDistances(const Comparison& comparison, int64_t top) {
+  if (comparison.different.empty()) return;
+  absl::PrintF("%-64s %-20s %12s  %s\n", "tensor", "shape", "max abs", "relative L2");
+  for (const TensorDistance& distance : comparison.different) {
+    if (top-- == 0) return;
+    const std::string shape = distance.left_shape == distance.right_shape
+                                  ? ShapeText(distance.left_shape)
+                                  : absl::StrCat(ShapeText(distance.left_shape), " ", ShapeText(distance.right_shape));
+    absl::PrintF("%-64s %-20s %12.4g  %.4g\n", distance.name, shape, distance.max_abs, distance.relative_l2);
+  }
+}
+
+absl::StatusOr<Comparison> CompareAt(const std::vector<std::string>& paths) {
+  TITAN_ASSIGN_OR_RETURN(const TensorSource left, OpenTensorSource(paths[0]));
+  TITAN_ASSIGN_OR_RETURN(const TensorSource right, OpenTensorSource(paths[1]));
+  return Compare(left, right);
+}
+
+absl::Status Diff(const std::vector<std::string>& arguments) {
+  int64_t top = -1;
+  FlagParser flags;
+  flags.Number("top", "a number of tensors", 0, &top);
+  TITAN_ASSIGN_OR_RETURN(const std::vector<std::string> paths, ParsePaths(std::move(flags), arguments, 2));
+  const absl::StatusOr<Comparison> comparison = CompareAt(paths);
+  // Damage, which is exit code 1 of other commands, is none of a comparison that was made.
+  if (!comparison.ok()) return absl::InvalidArgumentError(comparison.status().message());
+  PrintDistances(*comparison, top);
+  for (const std::string& name : comparison->only_left) absl::PrintF("only in %s: %s\n", paths[0], name);
+  for (const std::string& name : comparison->only_right) absl::PrintF("only in %s: %s\n", paths[1], name);
+  const std::string summary =
+      absl::StrCat(comparison->num_equal, " tensors equal, ", comparison->different.size(), " different, ",
+                   comparison->only_left.size() + comparison->only_right.size(), " in one alone");
+  if (!comparison->is_equal()) return absl::AbortedError(summary);
+  absl::PrintF("%s\n", summary);
   return absl::OkStatus();
 }
 
@@ -212,8 +296,12 @@ absl::Status Run(const std::vector<std::string>& arguments) {
   return RunCommand({{"inspect", Inspect},
                      {"verify", Verify},
                      {"prune", Prune},
+                     {"reshard", Reshard},
+                     {"diff", Diff},
                      {"to_hf", ToHf},
                      {"from_hf", FromHf},
+                     {"to_pt", ToPt},
+                     {"from_pt", FromPt},
                      {"to_file", ToFile}},
                     arguments);
 }

@@ -1,10 +1,5 @@
 // Llama 3 8B on the GPUs of this machine: the settings that docs/performance.md compares with torchtitan. See kUsage.
 
-#include <fcntl.h>
-#include <spawn.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
@@ -17,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "tests/benchmarks/program.h"
 #include "titan/base/file.h"
 #include "titan/base/flags.h"
 #include "titan/base/status_macros.h"
@@ -109,24 +105,6 @@ absl::StatusOr<Arguments> Parse(const std::vector<std::string>& words) {
     return absl::InvalidArgumentError(absl::StrCat("--only: there is no ", name, "; there are", names));
   }
   return arguments;
-}
-
-// Runs `command`, its output in `log`; its exit code, or minus the signal that ended it.
-absl::StatusOr<int> RunProgram(const std::vector<std::string>& command, const std::string& log) {
-  std::vector<char*> words;
-  for (const std::string& word : command) words.push_back(const_cast<char*>(word.c_str()));
-  words.push_back(nullptr);
-  posix_spawn_file_actions_t actions;
-  posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, log.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
-  posix_spawn_file_actions_adddup2(&actions, STDOUT_FILENO, STDERR_FILENO);
-  pid_t child = 0;
-  const int error = posix_spawn(&child, words[0], &actions, nullptr, words.data(), environ);
-  posix_spawn_file_actions_destroy(&actions);
-  if (error != 0) return SystemError(error, "cannot start", command[0]);
-  int status = 0;
-  if (waitpid(child, &status, 0) != child) return SystemError(errno, "cannot wait for", command[0]);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
 std::vector<std::string> CommandFor(const Arguments& arguments, const std::string& out, int64_t steps,

@@ -1,5 +1,5 @@
-// Runs of several ranks that save in the background: killed at any moment, on a disk that is full, continued by another
-// layout or refused.
+// Runs of several ranks that save in the background: on a disk that is full, continued by another layout or refused.
+// Those that are killed: kill_test.cc.
 
 #include <signal.h>
 #include <sys/wait.h>
@@ -7,13 +7,10 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <random>
 #include <string>
 #include <vector>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
@@ -28,8 +25,6 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 namespace fs = std::filesystem;
-
-constexpr int kSteps = 240;
 
 constexpr char kExperiment[] = R"({
   "model": {"name": "llama3", "dim": 16, "n_layers": 1, "n_heads": 2, "ffn_hidden_dim": 24, "vocab_size": 64},
@@ -49,17 +44,6 @@ class AsyncCheckpointTest : public TrainerRunTest {
  protected:
   AsyncCheckpointTest() : TrainerRunTest(kExperiment) {}
 
-  // The process of rank 1 that `supervisor` has started; 0 if there is none.
-  pid_t SecondRank(const std::string& out, pid_t supervisor) const {
-    for (const std::string& line : Lines(out + "/logs/rank-1.log")) {
-      std::string_view rest = line;
-      if (!absl::ConsumePrefix(&rest, "rank 1 of 2: process ")) continue;
-      const pid_t process = std::stoi(std::string(rest));
-      const std::string status = ReadFile(absl::StrCat("/proc/", process, "/status")).value_or("");
-      if (absl::StrContains(status, absl::StrCat("PPid:\t", supervisor, "\n"))) return process;
-    }
-    return 0;
-  }
   std::vector<std::string> CheckpointsOf(const std::string& out) const {
     std::vector<std::string> names;
     if (!fs::exists(Path(out + "/checkpoint"))) return names;
@@ -70,32 +54,6 @@ class AsyncCheckpointTest : public TrainerRunTest {
     return names;
   }
 };
-
-// Of the supervisor, whose ranks die with it, or of one rank, whose peers end by themselves.
-TEST_F(AsyncCheckpointTest, KilledAtAnyMomentItContinuesBitForBit) {
-  ASSERT_EQ(Run("straight"), 0) << Log();
-  std::mt19937 random(7);
-  for (int kill_number = 0; kill_number < 4; ++kill_number) {
-    const size_t stop_at = 25 + 50 * kill_number + random() % 20;
-    const pid_t supervisor = Start(Command("killed"), Path("log"));
-    int status = 0;
-    while (Lines("killed/metrics.jsonl").size() < stop_at) {
-      ASSERT_EQ(waitpid(supervisor, &status, WNOHANG), 0) << "it ended by itself\n" << Log();
-      usleep(2000);
-    }
-    usleep(random() % 10000);
-    const pid_t victim = kill_number % 2 == 0 ? supervisor : SecondRank("killed", supervisor);
-    ASSERT_GT(victim, 0) << Log();
-    kill(victim, SIGKILL);
-    status = Wait(supervisor);
-    EXPECT_FALSE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << Log();
-  }
-  ASSERT_EQ(Run("killed", {"--resume=must"}), 0) << Log();
-  ExpectSameSteps("straight", "killed", kSteps);
-  const std::string last = absl::StrCat("/checkpoint/step-", kSteps);
-  ExpectSameFiles("straight" + last, "killed" + last);
-  EXPECT_THAT(CheckpointsOf("killed"), ElementsAre(absl::StrCat("step-", kSteps - 3), absl::StrCat("step-", kSteps)));
-}
 
 TEST_F(AsyncCheckpointTest, AFullDiskIsSurvivedAndTheLastSaveMatters) {
   const Limits full = {.file_size = 1 << 20};

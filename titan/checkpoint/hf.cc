@@ -1,5 +1,6 @@
 #include "titan/checkpoint/hf.h"
 
+#include <ATen/ops/equal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -181,48 +182,57 @@ absl::StatusOr<NamedTensors> InOrder(const ModelSpec& spec, const NamedTensors& 
   return ordered;
 }
 
+// What is to be written, under its name in the files.
+struct OutTensor {
+  std::string name;
+  const ParameterSpec* parameter;
+};
+using OutTensors = std::vector<OutTensor>;
+
 // Cuts at parameter boundaries so that no file exceeds the limit, unless one parameter does.
-std::vector<NamedTensors> SplitIntoShards(const NamedTensors& tensors, int64_t element_bytes, int64_t max_bytes) {
-  std::vector<NamedTensors> shards(1);
+std::vector<OutTensors> SplitIntoShards(const OutTensors& tensors, int64_t element_bytes, int64_t max_bytes) {
+  std::vector<OutTensors> shards(1);
   int64_t bytes = 0;
-  for (const auto& named : tensors) {
-    const int64_t more = named.second.numel() * element_bytes;
+  for (const OutTensor& tensor : tensors) {
+    const int64_t more = tensor.parameter->num_elements() * element_bytes;
     if (!shards.back().empty() && bytes + more > max_bytes) {
       shards.emplace_back();
       bytes = 0;
     }
     bytes += more;
-    shards.back().push_back(named);
+    shards.back().push_back(tensor);
   }
   return shards;
 }
 
 // Converts one tensor at a time, since a model may not fit into host memory twice.
-absl::Status WriteShard(const std::string& path, const NamedTensors& tensors, at::ScalarType dtype) {
+absl::Status WriteShard(const std::string& path, const OutTensors& tensors, const LoadParameter& load,
+                        at::ScalarType dtype) {
   TITAN_ASSIGN_OR_RETURN(const StoredDtype stored, StoredDtypeOf(dtype));
   std::vector<TensorHeader> headers;
-  for (const auto& [name, tensor] : tensors) headers.push_back({name, stored, tensor.sizes().vec()});
+  for (const OutTensor& tensor : tensors) headers.push_back({tensor.name, stored, tensor.parameter->shape});
   // The library refuses files that do not say which framework wrote them.
   TITAN_ASSIGN_OR_RETURN(SafetensorsWriter writer, SafetensorsWriter::Create(path, headers, {{"format", "pt"}}));
-  for (const auto& [name, tensor] : tensors) {
-    TITAN_RETURN_IF_ERROR(writer.Append(BytesOf(tensor.to(dtype).cpu().contiguous())));
+  for (const OutTensor& tensor : tensors) {
+    TITAN_ASSIGN_OR_RETURN(const at::Tensor value, load(*tensor.parameter));
+    TITAN_RETURN_IF_ERROR(writer.Append(BytesOf(value.to(dtype).cpu().contiguous())));
   }
   return writer.Close();
 }
 
-absl::Status WriteWeights(const std::string& dir, const NamedTensors& tensors, at::ScalarType dtype,
-                          int64_t max_shard_bytes) {
+absl::Status WriteWeights(const std::string& dir, const OutTensors& tensors, const LoadParameter& load,
+                          at::ScalarType dtype, int64_t max_shard_bytes) {
   const int64_t element_bytes = static_cast<int64_t>(c10::elementSize(dtype));
-  const std::vector<NamedTensors> shards = SplitIntoShards(tensors, element_bytes, max_shard_bytes);
-  if (shards.size() == 1) return WriteShard(dir + "/" + kSingleFile, shards[0], dtype);
+  const std::vector<OutTensors> shards = SplitIntoShards(tensors, element_bytes, max_shard_bytes);
+  if (shards.size() == 1) return WriteShard(dir + "/" + kSingleFile, shards[0], load, dtype);
   nlohmann::json weight_map = nlohmann::json::object();
   int64_t total_bytes = 0;
   for (size_t i = 0; i < shards.size(); ++i) {
     const std::string file = absl::StrFormat("model-%05d-of-%05d.safetensors", i + 1, shards.size());
-    TITAN_RETURN_IF_ERROR(WriteShard(dir + "/" + file, shards[i], dtype));
-    for (const auto& [name, tensor] : shards[i]) {
-      weight_map[name] = file;
-      total_bytes += tensor.numel() * element_bytes;
+    TITAN_RETURN_IF_ERROR(WriteShard(dir + "/" + file, shards[i], load, dtype));
+    for (const OutTensor& tensor : shards[i]) {
+      weight_map[tensor.name] = file;
+      total_bytes += tensor.parameter->num_elements() * element_bytes;
     }
   }
   const nlohmann::json index = {{"metadata", {{"total_size", total_bytes}}}, {"weight_map", weight_map}};
@@ -297,7 +307,56 @@ absl::StatusOr<std::string> HfName(const config::Model& model, const std::string
   return absl::NotFoundError(absl::StrCat("no Hugging Face name for \"", titan_name, "\""));
 }
 
+absl::StatusOr<NamedTensors> FromHfNames(const config::Model& model, const NamedTensors& tensors,
+                                         const std::string& source) {
+  TITAN_ASSIGN_OR_RETURN(const HfNames names, HfNames::Of(model));
+  TITAN_ASSIGN_OR_RETURN(const ModelSpec spec, BuildModelSpec(model));
+  NamedTensors parameters;
+  const at::Tensor *embedding = nullptr, *tied_output = nullptr;
+  std::vector<std::string> problems;
+  for (const auto& [name, tensor] : tensors) {
+    if (names.IsIgnored(name)) continue;
+    const std::optional<std::string> titan_name = names.ToTitan(name);
+    if (titan_name == kEmbedding) embedding = &tensor;
+    if (!at::isFloatingType(tensor.scalar_type())) {
+      problems.push_back(absl::StrCat(name, ": dtype ", c10::toString(tensor.scalar_type()), "; weights are floats"));
+    } else if (model.enable_weight_tying() && titan_name == kOutput) {
+      tied_output = &tensor;
+    } else {
+      parameters.emplace_back(titan_name.value_or(name), tensor);
+    }
+  }
+  if (tied_output != nullptr && (embedding == nullptr || !at::equal(*tied_output, *embedding))) {
+    problems.push_back(absl::StrCat(kOutput, ": the model ties it to ", kEmbedding, ", but they differ"));
+  }
+  TITAN_RETURN_IF_ERROR(AllProblems(source, problems));
+  return InOrder(spec, parameters, source);
+}
+
+absl::StatusOr<NamedTensors> ToHfNames(const config::Model& model, const NamedTensors& parameters,
+                                       const std::string& target) {
+  TITAN_ASSIGN_OR_RETURN(const HfNames names, HfNames::Of(model));
+  TITAN_ASSIGN_OR_RETURN(const ModelSpec spec, BuildModelSpec(model));
+  TITAN_ASSIGN_OR_RETURN(NamedTensors tensors, InOrder(spec, parameters, target));
+  if (model.enable_weight_tying()) tensors.emplace_back(kOutput, *FindTensor(tensors, kEmbedding));
+  for (auto& [name, tensor] : tensors) name = names.ToHf(name).value();
+  return tensors;
+}
+
+absl::Status CheckHfExport(const config::Model& model) {
+  TITAN_RETURN_IF_ERROR(HfNames::Of(model).status());
+  return HfConfigOf(model, "float32", MaxPositions(model, {})).status();
+}
+
 absl::Status WriteHf(const std::string& dir, const config::Model& model, const NamedTensors& parameters,
+                     at::ScalarType dtype, const HfWriteOptions& options) {
+  TITAN_ASSIGN_OR_RETURN(const ModelSpec spec, BuildModelSpec(model));
+  TITAN_ASSIGN_OR_RETURN(const NamedTensors ordered, InOrder(spec, parameters, dir));
+  const auto load = [&](const ParameterSpec& parameter) { return *FindTensor(ordered, parameter.name); };
+  return WriteHf(dir, model, load, dtype, options);
+}
+
+absl::Status WriteHf(const std::string& dir, const config::Model& model, const LoadParameter& load,
                      at::ScalarType dtype, const HfWriteOptions& options) {
   std::error_code error;
   if (std::filesystem::exists(dir, error) && !std::filesystem::is_empty(dir, error)) {
@@ -305,8 +364,10 @@ absl::Status WriteHf(const std::string& dir, const config::Model& model, const N
   }
   TITAN_ASSIGN_OR_RETURN(const HfNames names, HfNames::Of(model));
   TITAN_ASSIGN_OR_RETURN(const ModelSpec spec, BuildModelSpec(model));
-  TITAN_ASSIGN_OR_RETURN(NamedTensors tensors, InOrder(spec, parameters, dir));
-  for (auto& [name, tensor] : tensors) name = names.ToHf(name).value();
+  OutTensors tensors;
+  for (const ParameterSpec* parameter : ParametersOf(spec)) {
+    tensors.push_back({names.ToHf(parameter->name).value(), parameter});
+  }
   TITAN_ASSIGN_OR_RETURN(const std::string dtype_name, DtypeName(dtype));
   TITAN_ASSIGN_OR_RETURN(const std::string config, HfConfigOf(model, dtype_name, MaxPositions(model, options)));
 
@@ -316,7 +377,7 @@ absl::Status WriteHf(const std::string& dir, const config::Model& model, const N
   const std::string partial = absl::StrCat(target.string(), ".tmp.", getpid());
   const absl::Status status = [&]() -> absl::Status {
     TITAN_RETURN_IF_ERROR(MakeDirectories(partial));
-    TITAN_RETURN_IF_ERROR(WriteWeights(partial, tensors, dtype, options.max_shard_bytes));
+    TITAN_RETURN_IF_ERROR(WriteWeights(partial, tensors, load, dtype, options.max_shard_bytes));
     TITAN_RETURN_IF_ERROR(WriteFileAtomically(absl::StrCat(partial, "/", kConfigFile), config));
     if (rename(partial.c_str(), target.c_str()) != 0) return SystemError(errno, "cannot create", dir);
     return SyncDirectory(parent);

@@ -9,6 +9,7 @@
 #define TITAN_CHECKPOINT_HF_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -67,6 +68,25 @@ struct HfWriteOptions {
 // device; `dtype` is kFloat, kBFloat16 or kHalf. `dir` must not exist, or be empty; it appears complete or not at all.
 absl::Status WriteHf(const std::string& dir, const config::Model& model, const NamedTensors& parameters,
                      at::ScalarType dtype, const HfWriteOptions& options = {});
+
+// The same of a model that need not fit into memory: asks for one parameter after the other, each in its shape.
+using LoadParameter = std::function<absl::StatusOr<at::Tensor>(const ParameterSpec& parameter)>;
+absl::Status WriteHf(const std::string& dir, const config::Model& model, const LoadParameter& load,
+                     at::ScalarType dtype, const HfWriteOptions& options = {});
+
+// Whether WriteHf knows the model; otherwise the reason.
+absl::Status CheckHfExport(const config::Model& model);
+
+// The other way for tensors that come in another file: the model's parameters by titan's names, in the order of its
+// specification. InvalidArgument with `source` and *all* that is missing, unexpected or of a wrong shape or dtype. A
+// tied model may hold lm_head.weight if it equals the embedding.
+absl::StatusOr<NamedTensors> FromHfNames(const config::Model& model, const NamedTensors& tensors,
+                                         const std::string& source);
+
+// What the library's own model has in its state dict: all parameters under its names, and of a tied model
+// lm_head.weight too, the embedding's tensor a second time. `parameters` as for WriteHf; errors begin with `target`.
+absl::StatusOr<NamedTensors> ToHfNames(const config::Model& model, const NamedTensors& parameters,
+                                       const std::string& target);
 
 }  // namespace titan
 

@@ -57,7 +57,11 @@ absl::Status WriteShardFile(const SaveTask& task, const std::vector<ShardPiece>&
                          SafetensorsWriter::Create(absl::StrCat(task.folder(), "/", file), headers));
   for (size_t i = 0; i < pieces.size(); ++i) {
     const ShardPiece& piece = pieces[i];
-    const at::Tensor host = piece.data.to(at::kCPU, piece.dtype).contiguous();
+    at::Tensor data = piece.data;
+    if (!data.defined()) {
+      TITAN_ASSIGN_OR_RETURN(data, piece.read());
+    }
+    const at::Tensor host = data.to(at::kCPU, piece.dtype).contiguous();
     const absl::Span<const std::byte> bytes = BytesOf(host);
     TITAN_RETURN_IF_ERROR(writer.Append(bytes));
     CheckpointIndex::Tensor& tensor = index.tensors[piece.tensor];

@@ -21,6 +21,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -69,6 +70,8 @@ struct ShardPiece {
   Box box;
   at::Tensor data;                    // the box's elements, row by row; on any device
   at::ScalarType dtype = at::kFloat;  // of the file
+  // Gives `data` when it is written, if that is not defined.
+  std::function<absl::StatusOr<at::Tensor>()> read = nullptr;
 };
 
 // Rank 0: removes what interrupted saves have left in the task's directory. Nobody may be at an earlier save any more.

@@ -458,6 +458,28 @@ void InitialLoad(const Experiment& experiment, ConfigErrors& errors) {
   }
 }
 
+void ExcludedFromLoading(const Experiment& experiment, ConfigErrors& errors) {
+  constexpr std::string_view kOptimizer = "optimizer", kLrScheduler = "lr_scheduler", kDataloader = "dataloader";
+  const auto& excluded = experiment.checkpoint().exclude_from_loading();
+  const auto is_excluded = [&](std::string_view what) {
+    return std::find(excluded.begin(), excluded.end(), what) != excluded.end();
+  };
+  for (const std::string& what : excluded) {
+    if (what == kOptimizer || what == kLrScheduler || what == kDataloader) continue;
+    const bool is_new_run = what == "model" || what == "train_state";
+    errors.Add("checkpoint.exclude_from_loading",
+               absl::StrCat("\"", what, "\" ",
+                            is_new_run ? "cannot be left out: a run that begins at step 1 with another's parameters "
+                                         "takes checkpoint.initial_load_path; "
+                                       : "is not known; ",
+                            "what can be left out is optimizer, lr_scheduler and dataloader"));
+  }
+  if (is_excluded(kOptimizer) && !is_excluded(kLrScheduler)) {
+    errors.Add("checkpoint.exclude_from_loading",
+               "leaves out optimizer but not lr_scheduler: new averages want the warm-up again");
+  }
+}
+
 void CheckpointSwitches(const Experiment& experiment, ConfigErrors& errors) {
   const config::Checkpoint& checkpoint = experiment.checkpoint();
   if (checkpoint.last_save_in_hf() && !checkpoint.last_save_model_only()) {
@@ -481,6 +503,7 @@ void CheckpointSwitches(const Experiment& experiment, ConfigErrors& errors) {
       {"last_save_model_only", checkpoint.last_save_model_only()},
       {"enable_first_step_checkpoint", checkpoint.enable_first_step_checkpoint()},
       {"load_step", checkpoint.load_step() != -1},
+      {"exclude_from_loading", !checkpoint.exclude_from_loading().empty()},
   };
   for (const auto& [name, is_set] : switches) {
     if (is_set) errors.Add(absl::StrCat("checkpoint.", name), "has no effect; set checkpoint.enable = true too");
@@ -554,9 +577,10 @@ const std::vector<Rule>& CrossFieldRules() {
        "checkpoint.initial_load_path checkpoint.initial_load_in_hf checkpoint.initial_load_model_only "
        "checkpoint.initial_load_in_hf_quantized",
        &InitialLoad},
+      {"excluded_from_loading", "checkpoint.exclude_from_loading", &ExcludedFromLoading},
       {"checkpoint_switches",
        "checkpoint.enable checkpoint.create_seed_checkpoint checkpoint.initial_load_path checkpoint.load_only "
-       "checkpoint.load_step "
+       "checkpoint.load_step checkpoint.exclude_from_loading "
        "checkpoint.enable_first_step_checkpoint checkpoint.last_save_in_hf checkpoint.last_save_model_only "
        "checkpoint.export_dtype",
        &CheckpointSwitches},

@@ -219,6 +219,23 @@ const std::vector<Case>& Cases() {
        }},
       {"initial_load", "checkpoint.initial_load_in_hf_quantized", "needs checkpoint.initial_load_in_hf",
        [](Experiment& e) { e.mutable_checkpoint()->set_initial_load_in_hf_quantized(true); }},
+      {"excluded_from_loading", "checkpoint.exclude_from_loading", "\"train_state\" cannot be left out",
+       [](Experiment& e) {
+         e.mutable_checkpoint()->set_enable(true);
+         e.mutable_checkpoint()->add_exclude_from_loading("train_state");
+       }},
+      {"excluded_from_loading", "checkpoint.exclude_from_loading", "\"lm_head\" is not known",
+       [](Experiment& e) {
+         e.mutable_checkpoint()->set_enable(true);
+         e.mutable_checkpoint()->add_exclude_from_loading("lm_head");
+       }},
+      {"excluded_from_loading", "checkpoint.exclude_from_loading", "but not lr_scheduler",
+       [](Experiment& e) {
+         e.mutable_checkpoint()->set_enable(true);
+         e.mutable_checkpoint()->add_exclude_from_loading("optimizer");
+       }},
+      {"checkpoint_switches", "checkpoint.exclude_from_loading", "set checkpoint.enable = true too",
+       [](Experiment& e) { e.mutable_checkpoint()->add_exclude_from_loading("dataloader"); }},
       {"checkpoint_switches", "checkpoint.last_save_in_hf", "no optimizer state",
        [](Experiment& e) { e.mutable_checkpoint()->set_last_save_in_hf(true); }},
       {"checkpoint_switches", "checkpoint.enable_first_step_checkpoint", "contradicts",

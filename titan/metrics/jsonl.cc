@@ -63,6 +63,9 @@ std::string ToLine(const StepMetrics& metrics) {
   if (metrics.checkpoint_seconds > 0) {
     absl::StrAppend(&line, ", \"checkpoint_seconds\": ", json(metrics.checkpoint_seconds).dump());
   }
+  if (metrics.write_seconds > 0) {
+    absl::StrAppend(&line, ", \"write_seconds\": ", json(metrics.write_seconds).dump());
+  }
   if (metrics.failed_saves > 0) absl::StrAppend(&line, ", \"failed_saves\": ", metrics.failed_saves);
   return line + "}\n";
 }
@@ -108,6 +111,9 @@ absl::StatusOr<Line> FromLine(std::string_view line) {
   }
   if (const auto held_up = object.find("checkpoint_seconds"); held_up != object.end() && held_up->is_number()) {
     metrics.checkpoint_seconds = held_up->get<double>();
+  }
+  if (const auto wrote = object.find("write_seconds"); wrote != object.end() && wrote->is_number()) {
+    metrics.write_seconds = wrote->get<double>();
   }
   if (const auto failed = object.find("failed_saves"); failed != object.end() && failed->is_number_integer()) {
     metrics.failed_saves = failed->get<int64_t>();

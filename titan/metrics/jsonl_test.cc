@@ -52,16 +52,19 @@ TEST(JsonlTest, SavesAreToldWhereTheyCostSomething) {
   auto sink = OpenJsonl(path, 0).value();
   StepMetrics held_up = Step(1);
   held_up.checkpoint_seconds = 0.125;
+  held_up.write_seconds = 2.5;
   held_up.failed_saves = 3;
   ASSERT_TRUE(sink->Log(held_up).ok());
   ASSERT_TRUE(sink->Log(Step(2)).ok());
   const std::vector<StepMetrics> read = ReadJsonl(path).value().steps;
   EXPECT_EQ(read[0].checkpoint_seconds, 0.125);
+  EXPECT_EQ(read[0].write_seconds, 2.5);
   EXPECT_EQ(read[0].failed_saves, 3);
   const std::string text = ReadFile(path).value();
   const std::vector<std::string> lines = absl::StrSplit(text, '\n');
-  EXPECT_THAT(lines[0], HasSubstr("\"checkpoint_seconds\": 0.125, \"failed_saves\": 3}"));
+  EXPECT_THAT(lines[0], HasSubstr("\"checkpoint_seconds\": 0.125, \"write_seconds\": 2.5, \"failed_saves\": 3}"));
   EXPECT_EQ(lines[1].find("checkpoint_seconds"), std::string::npos);
+  EXPECT_EQ(lines[1].find("write_seconds"), std::string::npos);
 }
 
 TEST(JsonlTest, OneObjectALine) {

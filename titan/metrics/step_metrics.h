@@ -29,6 +29,7 @@ struct StepMetrics {
   // What rank 0 sent in this step, by axis of the mesh ("fsdp", "tp", ...); nothing in a run of one process.
   std::map<std::string, int64_t> bytes_sent = {};
   double checkpoint_seconds = 0;  // of step_seconds, held up by saving
+  double write_seconds = 0;       // what writing took, of a checkpoint that was complete before this step began
   int64_t failed_saves = 0;       // of checkpoints, since this session began
 };
 

@@ -3,6 +3,7 @@
 #include <ATen/ops/empty.h>
 
 #include <chrono>
+#include <filesystem>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -10,6 +11,7 @@
 #include "titan/base/quantities.h"
 #include "titan/base/span.h"
 #include "titan/base/status_macros.h"
+#include "titan/checkpoint/export.h"
 #include "titan/checkpoint/store.h"
 #include "titan/config/experiment.pb.h"
 #include "titan/config/reader.h"
@@ -38,7 +40,9 @@ Checkpointer::Checkpointer(CheckpointerOptions options, const Trainer& trainer, 
       loader_(loader),
       copies_(options_.device),
       saved_step_(options_.restored.has_value() ? trainer.step() : -1),
-      saved_model_only_(options_.restored.has_value() && options_.restored->model_only) {}
+      saved_model_only_(options_.restored.has_value() && options_.restored->model_only) {
+  if (is_pinned() && config_.enable() && !config_.load_only()) AllocateStaging();
+}
 
 Checkpointer::~Checkpointer() { cancelled_ = true; }
 
@@ -121,16 +125,41 @@ std::vector<ShardPiece> Checkpointer::Pieces(How how, bool model_only) {
   return pieces;
 }
 
-// Starts a copy of a live tensor.
-at::Tensor Checkpointer::Stage(const at::Tensor& shard) {
-  const bool is_pinned =
-      shard.is_cuda() && config_.async_mode() == config::Checkpoint::ASYNC_MODE_ASYNC_WITH_PINNED_MEM;
+bool Checkpointer::is_pinned() const {
+  return options_.device.is_cuda() && config_.async_mode() == config::Checkpoint::ASYNC_MODE_ASYNC_WITH_PINNED_MEM;
+}
+
+void Checkpointer::AllocateStaging() {
+  const auto start = Clock::now();
+  const absl::Status status = CatchTorchErrors("taking pinned memory for checkpoints", [this] {
+    for (const Trainer::StatePiece& part : trainer_.LocalState()) {
+      if (part.is_written_here) StagingOf(part.shard);
+    }
+    return absl::OkStatus();
+  });
+  if (!is_first()) return;
+  int64_t bytes = 0;
+  for (const auto& [live, copy] : staged_) bytes += copy.defined() ? static_cast<int64_t>(copy.nbytes()) : 0;
+  options_.note(status.ok() ? absl::StrCat("pinned memory for checkpoints: ", FormatBytes(bytes), " in ",
+                                           FormatDuration(SecondsSince(start)))
+                            : absl::StrCat("WARNING: ", status.message(), ". The first save tries again"));
+}
+
+// Memory of the host for a copy of a live tensor.
+at::Tensor& Checkpointer::StagingOf(const at::Tensor& shard) {
   at::Tensor& copy = staged_[shard.unsafeGetTensorImpl()];
   if (!copy.defined()) {
-    copy = is_pinned ? copies_.NewHostTensor(shard.numel(), shard.scalar_type())
-                     : at::empty({shard.numel()}, at::TensorOptions(at::kCPU).dtype(shard.scalar_type()));
+    copy = is_pinned() && shard.is_cuda()
+               ? copies_.NewHostTensor(shard.numel(), shard.scalar_type())
+               : at::empty({shard.numel()}, at::TensorOptions(at::kCPU).dtype(shard.scalar_type()));
   }
-  if (is_pinned) {
+  return copy;
+}
+
+// Starts a copy of a live tensor.
+at::Tensor Checkpointer::Stage(const at::Tensor& shard) {
+  at::Tensor& copy = StagingOf(shard);
+  if (is_pinned() && shard.is_cuda()) {
     copies_.Run([&] { copy.copy_(shard, /*non_blocking=*/true); });
     is_copying_ = true;
   } else {
@@ -192,6 +221,7 @@ void Checkpointer::Report(const absl::Status& result) {
   if (result.ok()) {
     saved_step_ = step_;
     saved_model_only_ = model_only_;
+    written_seconds_ += write_seconds_;
     options_.note(absl::StrCat("checkpoint ", options_.folder, "/step-", step_, " in ", FormatDuration(write_seconds_),
                                ", training held up for ", FormatDuration(held_up_)));
     if (!prune_status_.ok()) {
@@ -215,14 +245,36 @@ absl::Status Checkpointer::Finish(bool is_end, int64_t tokens_seen) {
     TITAN_ASSIGN_OR_RETURN(const std::string answer, options_.world->FromFirst(is_saved ? "yes" : "no"));
     is_saved = answer == "yes";
   }
-  if (is_saved) return absl::OkStatus();
-  const int64_t failed_before = failed_saves_;
-  TITAN_RETURN_IF_ERROR(Save(How::kAtOnce, model_only, tokens_seen));
-  if (failed_saves_ == failed_before) return absl::OkStatus();
-  return absl::UnavailableError(
-      absl::StrCat("the last checkpoint, of step ", trainer_.step(), ", could not be written; the reason is above"));
+  if (!is_saved) {
+    const int64_t failed_before = failed_saves_;
+    TITAN_RETURN_IF_ERROR(Save(How::kAtOnce, model_only, tokens_seen));
+    if (failed_saves_ != failed_before) {
+      return absl::UnavailableError(absl::StrCat("the last checkpoint, of step ", trainer_.step(),
+                                                 ", could not be written; the reason is above"));
+    }
+  }
+  return is_end && config_.last_save_in_hf() && trainer_.step() > 0 ? ExportLast() : absl::OkStatus();
+}
+
+// Out of the checkpoint that all ranks have just written: no rank needs memory for more than a tensor. A run that was
+// killed meanwhile does it when it is started again.
+absl::Status Checkpointer::ExportLast() {
+  if (is_first()) {
+    TITAN_RETURN_IF_ERROR(CatchTorchErrors("writing the Hugging Face folder", [this]() -> absl::Status {
+      const auto start = Clock::now();
+      const std::string step = absl::StrCat(options_.folder, "/step-", trainer_.step()), dir = step + "/hf";
+      if (std::filesystem::exists(dir)) return absl::OkStatus();
+      TITAN_ASSIGN_OR_RETURN(const Checkpoint checkpoint, OpenCheckpoint(step));
+      TITAN_RETURN_IF_ERROR(ExportHf(checkpoint, dir, ExportType(config_)));
+      options_.note(absl::StrCat("Hugging Face folder ", dir, " in ", FormatDuration(SecondsSince(start))));
+      return absl::OkStatus();
+    }));
+  }
+  return options_.world == nullptr ? absl::OkStatus() : options_.world->Meet(kCheckpointTimeLimit);
 }
 
 double Checkpointer::TakeSeconds() { return std::exchange(seconds_, 0); }
+
+double Checkpointer::TakeWriteSeconds() { return std::exchange(written_seconds_, 0); }
 
 }  // namespace titan

@@ -56,6 +56,9 @@ struct CheckpointerOptions {
 
 class Checkpointer {
  public:
+  // With async_with_pinned_mem on a GPU it takes the pinned memory for the copies, which takes the system seconds, here
+  // and not in the step of the first save; nor beside the first steps, since it may wait for what the GPU does, and
+  // that for other ranks.
   Checkpointer(CheckpointerOptions options, const Trainer& trainer, const Loader& loader);
   // Waits for what this rank still writes, but no longer for other ranks.
   ~Checkpointer();
@@ -67,14 +70,16 @@ class Checkpointer {
   // To be called when a step's gradients are there and before the optimizer changes what is being copied.
   void BeforeUpdate();
   // Every rank, after the last step: waits for the save that is being written, and saves the trainer's step if that is
-  // not on disk. `is_end`: training is done, so that checkpoint.last_save_model_only applies.
+  // not on disk. `is_end`: training is done, so that checkpoint.last_save_model_only and last_save_in_hf apply.
   absl::Status Finish(bool is_end, int64_t tokens_seen);
   // Waits for the save that is being written, if there is one, and reports its end. Every rank, or rank 0 may wait
   // long.
   void WaitForWriter();
 
-  // How long saves have held up training since the last call, and how many have failed so far; on rank 0.
+  // How long saves have held up training since the last call, how long those took that were found complete since, and
+  // how many have failed so far; on rank 0.
   double TakeSeconds();
+  double TakeWriteSeconds();
   int64_t failed_saves() const { return failed_saves_; }
 
  private:
@@ -84,7 +89,11 @@ class Checkpointer {
   absl::Status Save(How how, bool model_only, int64_t tokens_seen);
   absl::StatusOr<SaveTask> AgreeOnTask() const;
   std::vector<ShardPiece> Pieces(How how, bool model_only);
+  bool is_pinned() const;
+  void AllocateStaging();
+  at::Tensor& StagingOf(const at::Tensor& shard);
   at::Tensor Stage(const at::Tensor& shard);
+  absl::Status ExportLast();
   std::function<absl::Status()> JobFor(const SaveTask& task, absl::StatusOr<std::vector<ShardPiece>> pieces,
                                        std::string state);
   void Report(const absl::Status& result);
@@ -106,6 +115,7 @@ class Checkpointer {
   int64_t saved_step_;  // the newest step that is on disk; on rank 0
   bool saved_model_only_;
   double seconds_ = 0;  // since TakeSeconds
+  double written_seconds_ = 0;
   int64_t failed_saves_ = 0;
   BackgroundWriter writer_;  // last: its thread uses the others
 };

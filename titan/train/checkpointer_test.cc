@@ -1,7 +1,9 @@
 #include "titan/train/checkpointer.h"
 
 #include <ATen/Context.h>
+#include <ATen/ops/abs.h>
 #include <ATen/ops/equal.h>
+#include <ATen/ops/max.h>
 
 #include <algorithm>
 #include <chrono>
@@ -15,6 +17,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "titan/base/file.h"
+#include "titan/checkpoint/hf.h"
 #include "titan/checkpoint/store.h"
 #include "titan/config/experiment.pb.h"
 #include "titan/config/reader.h"
@@ -130,6 +133,8 @@ TEST_F(CheckpointerTest, SavesTheFirstTheLastAndEachIntervalsStep) {
     EXPECT_EQ(run.checkpointer.failed_saves(), 0);
     EXPECT_GT(run.checkpointer.TakeSeconds(), 0);
     EXPECT_EQ(run.checkpointer.TakeSeconds(), 0);
+    EXPECT_GT(run.checkpointer.TakeWriteSeconds(), 0);
+    EXPECT_EQ(run.checkpointer.TakeWriteSeconds(), 0);
     EXPECT_THAT(run.Notes(), HasSubstr("step-8 in "));
   }
 }
@@ -244,13 +249,87 @@ TEST_F(CheckpointerTest, TheLastSaveMayHoldTheModelAlone) {
 
   // Nothing is left to be done after it; more steps need an optimizer's state.
   TinyRun same(folder_, {"training.steps=4"});
-  const auto restored = RestoreProgress(Step(4), same.experiment, *same.trainer, *same.loader);
+  const auto restored = RestoreProgress(Step(4), same.experiment, "the run id", *same.trainer, *same.loader);
   ASSERT_TRUE(restored.ok()) << restored.status();
   EXPECT_TRUE(restored->model_only);
   EXPECT_EQ(same.trainer->step(), 4);
   TinyRun longer(folder_, {"training.steps=5"});
-  EXPECT_THAT(RestoreProgress(Step(4), longer.experiment, *longer.trainer, *longer.loader).status().message(),
-              HasSubstr("holds the model alone"));
+  EXPECT_THAT(
+      RestoreProgress(Step(4), longer.experiment, "the run id", *longer.trainer, *longer.loader).status().message(),
+      HasSubstr("holds the model alone"));
+}
+
+// A folder that the Hugging Face library loads, beside the files of the step, which stays a checkpoint.
+TEST_F(CheckpointerTest, TheLastSaveMayBeAHuggingFaceFolder) {
+  TinyRun run(folder_, {kAsync, "checkpoint.last_save_model_only=true", "checkpoint.last_save_in_hf=true",
+                        "checkpoint.export_dtype=bfloat16", "training.steps=4", "checkpoint.interval=2"});
+  run.RunTo(3);
+  ASSERT_TRUE(run.checkpointer.Finish(/*is_end=*/false, run.tokens).ok());
+  EXPECT_FALSE(fs::exists(Step(3) + "/hf")) << "it was preempted";
+  run.RunTo(4);
+  ASSERT_TRUE(run.checkpointer.Finish(/*is_end=*/true, run.tokens).ok());
+  EXPECT_FALSE(fs::exists(Step(2) + "/hf"));
+  const auto hf = OpenHf(Step(4) + "/hf");
+  ASSERT_TRUE(hf.ok()) << hf.status();
+  State expected;
+  for (const auto& [name, tensor] : run.trainer->State()) {
+    if (name.rfind("model.", 0) != 0) continue;
+    expected.emplace_back(name, tensor.to(at::kBFloat16));
+    EXPECT_TRUE(at::equal(hf->Load(name.substr(6), at::kBFloat16).value(), expected.back().second)) << name;
+  }
+  ExpectHolds(4, expected);
+
+  // Of a run that was killed before, it is made up for.
+  fs::remove_all(Step(4) + "/hf");
+  ASSERT_TRUE(run.checkpointer.Finish(/*is_end=*/true, run.tokens).ok());
+  EXPECT_TRUE(OpenHf(Step(4) + "/hf").ok());
+  EXPECT_THAT(run.Notes(), HasSubstr("Hugging Face folder "));
+}
+
+// Of another run's checkpoint, what is excluded begins anew; of its own, nothing does.
+TEST_F(CheckpointerTest, WhatIsExcludedBeginsAnew) {
+  TinyRun run(folder_, {"checkpoint.interval=3", "training.steps=20", "lr_scheduler.warmup_steps=10"});
+  run.RunTo(3);
+  const std::vector<std::string> flags = {
+      "checkpoint.interval=5", "training.steps=20", "lr_scheduler.warmup_steps=10",
+      R"(checkpoint.exclude_from_loading=["optimizer", "lr_scheduler", "dataloader"])"};
+  TinyRun other(folder_ + "-other", flags);
+  const std::string beginning = other.loader->State();
+  const auto restored = RestoreProgress(Step(3), other.experiment, "another", *other.trainer, *other.loader);
+  ASSERT_TRUE(restored.ok()) << restored.status();
+  EXPECT_THAT(restored->left_out, ElementsAre("optimizer", "lr_scheduler", "dataloader"));
+  EXPECT_EQ(other.trainer->step(), 3);
+  EXPECT_EQ(other.trainer->lr(), TinyRun(folder_ + "-new", flags).trainer->lr());
+  EXPECT_NE(other.trainer->lr(), run.trainer->lr());
+  EXPECT_EQ(other.loader->State(), beginning);
+  EXPECT_NE(run.loader->State(), beginning);
+  const State before = CopyOf(*run.trainer), after = CopyOf(*other.trainer);
+  for (size_t i = 0; i < before.size(); ++i) {
+    const bool is_model = before[i].first.rfind("model.", 0) == 0;
+    EXPECT_EQ(at::equal(before[i].second, after[i].second), is_model) << before[i].first;
+    if (!is_model) {
+      EXPECT_EQ(after[i].second.abs().max().item<float>(), 0) << before[i].first;
+    }
+  }
+
+  // It goes on as it would have, after a checkpoint of its own.
+  fs::remove_all(folder_);
+  TinyRun again(folder_ + "-other", flags);
+  other.RunTo(5);
+  ASSERT_TRUE(other.checkpointer.Finish(/*is_end=*/false, other.tokens).ok());
+  other.RunTo(7);
+  const auto own =
+      RestoreProgress(folder_ + "-other/step-5", again.experiment, "the run id", *again.trainer, *again.loader);
+  ASSERT_TRUE(own.ok()) << own.status();
+  EXPECT_TRUE(own->left_out.empty());
+  EXPECT_EQ(again.trainer->schedule_start(), 3);
+  EXPECT_EQ(again.trainer->optimizer_start(), 3);
+  again.RunTo(7);
+  const State expected = CopyOf(*other.trainer), actual = CopyOf(*again.trainer);
+  for (size_t i = 0; i < expected.size(); ++i) {
+    EXPECT_TRUE(at::equal(expected[i].second, actual[i].second)) << expected[i].first;
+  }
+  fs::remove_all(folder_ + "-other");
 }
 
 TEST_F(CheckpointerTest, APreemptedRunSavesEverything) {

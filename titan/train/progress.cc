@@ -1,7 +1,9 @@
 #include "titan/train/progress.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <memory>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -39,6 +41,12 @@ std::string ModelDifferences(const config::Model& stored, const config::Model& w
   return Differences(left, right);
 }
 
+// The steps at `key`; 0 in checkpoints of versions that did not have it.
+int64_t StepsIn(const Json& state, const char* key) {
+  const Json value = state.value(key, Json(0));
+  return value.is_number_integer() ? value.get<int64_t>() : 0;
+}
+
 // The string at `key`, if there is one.
 std::string TextIn(const Json& object, const char* key) {
   if (!object.is_object() || object.count(key) == 0 || !object[key].is_string()) return "";
@@ -53,15 +61,17 @@ std::string ProgressState(const config::Experiment& experiment, const RunIdentit
                       {"data", Json::parse(loader.State())},
                       {"lr", trainer.lr()},
                       {"model_only", model_only},
+                      {"optimizer_start", trainer.optimizer_start()},
                       {"rng", {{"seed", experiment.debug().seed()}}},
                       {"run_id", run.run_id},
+                      {"schedule_start", trainer.schedule_start()},
                       {"step", trainer.step()},
                       {"tokens_seen", tokens_seen}};
   return state.dump();
 }
 
 absl::StatusOr<RestoredProgress> RestoreProgress(const std::string& checkpoint, const config::Experiment& experiment,
-                                                 Trainer& trainer, Loader& loader) {
+                                                 const std::string& run_id, Trainer& trainer, Loader& loader) {
   TITAN_ASSIGN_OR_RETURN(const Checkpoint stored, OpenCheckpoint(checkpoint));
   const Json state = Json::parse(stored.state(), nullptr, /*allow_exceptions=*/false);
   const bool complete = state.is_object() && state.count("data") == 1 && state.count("tokens_seen") == 1 &&
@@ -73,8 +83,17 @@ absl::StatusOr<RestoredProgress> RestoreProgress(const std::string& checkpoint, 
   RestoredProgress restored{.tokens_seen = state["tokens_seen"].get<int64_t>(),
                             .model_only = state.value("model_only", Json()) == Json(true),
                             .run_id = TextIn(state, "run_id"),
-                            .experiment = stored.experiment()};
-  if (restored.model_only && stored.step() < experiment.training().steps()) {
+                            .experiment = stored.experiment(),
+                            .left_out = {}};
+  if (restored.run_id != run_id) {
+    const auto& excluded = experiment.checkpoint().exclude_from_loading();
+    restored.left_out.assign(excluded.begin(), excluded.end());
+  }
+  const auto is_left_out = [&](std::string_view what) {
+    return std::find(restored.left_out.begin(), restored.left_out.end(), what) != restored.left_out.end();
+  };
+  const bool model_alone = restored.model_only || is_left_out("optimizer");
+  if (model_alone && !is_left_out("optimizer") && stored.step() < experiment.training().steps()) {
     return absl::InvalidArgumentError(absl::StrCat(
         checkpoint,
         " holds the model alone (checkpoint.last_save_model_only), so that no further steps can be trained from it. "
@@ -83,13 +102,15 @@ absl::StatusOr<RestoredProgress> RestoreProgress(const std::string& checkpoint, 
   }
   TITAN_RETURN_IF_ERROR(
       trainer.Restore(stored.step(), [&](const Trainer::StatePiece& piece, const at::Tensor& out) -> absl::Status {
-        if (restored.model_only && !absl::StartsWith(piece.name, "model.")) {
+        if (model_alone && !absl::StartsWith(piece.name, "model.")) {
           out.zero_();
           return absl::OkStatus();
         }
         return stored.Read(piece.name, piece.shape, piece.boxes, out);
       }));
-  TITAN_RETURN_IF_ERROR(loader.Restore(state["data"].dump()));
+  trainer.SetStarts(is_left_out("lr_scheduler") ? stored.step() : StepsIn(state, "schedule_start"),
+                    is_left_out("optimizer") ? stored.step() : StepsIn(state, "optimizer_start"));
+  if (!is_left_out("dataloader")) TITAN_RETURN_IF_ERROR(loader.Restore(state["data"].dump()));
   return restored;
 }
 

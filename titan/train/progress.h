@@ -4,15 +4,16 @@
 //   TITAN_ASSIGN_OR_RETURN(const RestoredProgress restored, RestoreProgress(path, experiment, trainer, loader));
 //
 // state.json: {"data": <the loader's state>, "lr": 0.0003, "rng": {"seed": 42}, "step": 500, "tokens_seen": 1024000,
-// "run_id": "0f3c...", "bundle": "0f3c...", "model_only": false}. `lr` is that of the next step, for people; it follows
-// from the step. The only random numbers of a run are those of the initial parameters and of the data's order, both
-// functions of a seed, so that `rng` is that seed.
+// "run_id": "0f3c...", "bundle": "0f3c...", "model_only": false, "schedule_start": 0, "optimizer_start": 0}. `lr` is
+// that of the next step, for people; it follows from the step and schedule_start. The only random numbers of a run are
+// those of the initial parameters and of the data's order, both functions of a seed, so that `rng` is that seed.
 
 #ifndef TITAN_TRAIN_PROGRESS_H_
 #define TITAN_TRAIN_PROGRESS_H_
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "titan/data/loader.h"
@@ -33,14 +34,17 @@ std::string ProgressState(const config::Experiment& experiment, const RunIdentit
 struct RestoredProgress {
   int64_t tokens_seen = 0;
   bool model_only = false;
-  std::string run_id;      // of the run that has saved it; empty if that is not recorded
-  std::string experiment;  // its config::Experiment, serialized
+  std::string run_id;                 // of the run that has saved it; empty if that is not recorded
+  std::string experiment;             // its config::Experiment, serialized
+  std::vector<std::string> left_out;  // as checkpoint.exclude_from_loading says
 };
 
 // Puts trainer and loader where they were when `checkpoint` (a step-N folder) was saved, by a run of any layout; reads
-// the part of it that this rank holds. InvalidArgument if it has no optimizer state and steps are left to be done.
+// the part of it that this rank holds. What checkpoint.exclude_from_loading names begins anew if another run than
+// `run_id` has saved it; what a run has saved itself it restores as it was. InvalidArgument if there is no optimizer
+// state, though steps are left to be done and it is not left out.
 absl::StatusOr<RestoredProgress> RestoreProgress(const std::string& checkpoint, const config::Experiment& experiment,
-                                                 Trainer& trainer, Loader& loader);
+                                                 const std::string& run_id, Trainer& trainer, Loader& loader);
 
 // Ok if the run may go on from `checkpoint`: it was saved by the same run id, from the same experiment. Else
 // InvalidArgument, which says in what they differ, and how to go on all the same.

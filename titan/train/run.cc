@@ -11,10 +11,12 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "titan/base/file.h"
 #include "titan/base/quantities.h"
 #include "titan/base/span.h"
 #include "titan/base/status_macros.h"
+#include "titan/checkpoint/hf.h"
 #include "titan/config/diff.h"
 #include "titan/config/experiment.pb.h"
 #include "titan/config/resolved_json.h"
@@ -152,6 +154,8 @@ absl::Status Run::OpenSpans() {
 
 absl::Status Run::CreateTrainer() {
   const Span span("create trainer");
+  // Nobody wants to hear it after the last step.
+  if (experiment_.checkpoint().last_save_in_hf()) TITAN_RETURN_IF_ERROR(CheckHfExport(experiment_.model()));
   // Every rank reads the whole global batch and takes its rows: the loader does not know of ranks.
   config::Experiment of_all_ranks = experiment_;
   of_all_ranks.mutable_training()->set_global_batch_size(inputs_.rows_per_step);
@@ -177,7 +181,7 @@ absl::Status Run::CreateTrainer() {
 
 absl::Status Run::Restore() {
   const std::string& path = inputs_.directory.checkpoint;
-  TITAN_ASSIGN_OR_RETURN(restored_, RestoreProgress(path, experiment_, *trainer_, *loader_));
+  TITAN_ASSIGN_OR_RETURN(restored_, RestoreProgress(path, experiment_, inputs_.run_id, *trainer_, *loader_));
   tokens_seen_ = restored_->tokens_seen;
   validated_step_ = trainer_->step();
   if (!is_first()) return absl::OkStatus();
@@ -190,6 +194,10 @@ absl::Status Run::Restore() {
   const std::string writer = restored_->run_id.empty() ? "an unknown run" : absl::StrCat("run id ", restored_->run_id);
   console_.Note(absl::StrCat("continues after step ", trainer_->step(), ", from ", path, ", saved by ", writer,
                              restored_->model_only ? "; it holds the model alone" : ""));
+  if (!restored_->left_out.empty()) {
+    console_.Note(absl::StrCat("begins anew, as checkpoint.exclude_from_loading says: ",
+                               absl::StrJoin(restored_->left_out, ", ")));
+  }
   record_.lineage.push_back({.step = trainer_->step(), .digest = restored_->run_id, .path = path});
   return WriteRunRecord(Path("run.json"), record_);
 }
@@ -327,6 +335,7 @@ absl::Status Run::LogStep(const StepResult& result, const Traffic& traffic, doub
   metrics.memory_bytes = PeakMemoryBytes(device_);
   metrics.bytes_sent = BytesByAxis(traffic);
   metrics.checkpoint_seconds = checkpointer_->TakeSeconds();
+  metrics.write_seconds = checkpointer_->TakeWriteSeconds();
   metrics.failed_saves = checkpointer_->failed_saves();
   step_end_ = now;
   record_.session.last_step = result.step;

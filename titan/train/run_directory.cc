@@ -22,7 +22,7 @@ namespace fs = std::filesystem;
 // What a run leaves in its directory, checkpoints aside. logs/ is not among it: a launcher opens the logs before the
 // run begins, and appends to those of earlier sessions.
 const std::vector<std::string>& OutputNames() {
-  static const auto* const names = new std::vector<std::string>{"run.json", "metrics.jsonl", "report.html", "tb"};
+  static const auto* const names = new std::vector<std::string>{"metrics.jsonl", "report.html", "tb", "run.json"};
   return *names;
 }
 
@@ -94,8 +94,9 @@ absl::Status MoveAside(const RunDirectory& directory, const config::Checkpoint& 
   std::string target;
   for (int i = 1; target.empty() || fs::exists(target); ++i) target = absl::StrCat(directory.path, "/aborted-", i);
   TITAN_RETURN_IF_ERROR(MakeDirectories(target));
-  std::vector<std::string> names = OutputNames();
-  names.push_back(config.folder());
+  // run.json last: who is killed here finds by it, the next time, that the rest is its own.
+  std::vector<std::string> names = {config.folder()};
+  names.insert(names.end(), OutputNames().begin(), OutputNames().end());
   for (const std::string& name : names) {
     const std::string source = directory.path + "/" + name;
     if (!fs::exists(source)) continue;

@@ -247,7 +247,7 @@ absl::Status Trainer::CreatePipeline(PipelinePlan plan) {
   return absl::OkStatus();
 }
 
-double Trainer::lr() const { return settings_->base_lr * settings_->schedule.Factor(step_); }
+double Trainer::lr() const { return settings_->base_lr * settings_->schedule.Factor(step_ - schedule_start_); }
 
 absl::StatusOr<StepResult> Trainer::Step(const Batch& batch, bool wants_to_stop,
                                          const std::function<void()>& before_update) {
@@ -436,7 +436,8 @@ absl::Status Trainer::NonFiniteError(const Gradients& gradients) const {
 absl::Status Trainer::Update(const Gradients& gradients) {
   const Span span("optimizer");
   TITAN_RETURN_IF_ERROR(CatchTorchErrors(absl::StrCat("the optimizer's step ", step_ + 1), [&]() -> absl::Status {
-    optimizer_->Update(settings_->schedule.Factor(step_), ClipCoefficient(gradients.grad_norm, settings_->max_norm));
+    optimizer_->Update(settings_->schedule.Factor(step_ - schedule_start_),
+                       ClipCoefficient(gradients.grad_norm, settings_->max_norm));
     parameters_->ClearGradients();
     parameters_->FinishUpdate();
     return absl::OkStatus();
@@ -556,9 +557,14 @@ absl::Status Trainer::Restore(int64_t step,
     parameters_->RoundMasters();
     parameters_->FinishUpdate();
     step_ = step;
-    optimizer_->set_num_updates(step);
+    SetStarts(0, 0);
     return absl::OkStatus();
   });
+}
+
+void Trainer::SetStarts(int64_t schedule_start, int64_t optimizer_start) {
+  schedule_start_ = schedule_start;
+  optimizer_->set_num_updates(step_ - optimizer_start);
 }
 
 }  // namespace titan

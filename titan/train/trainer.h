@@ -88,6 +88,10 @@ class Trainer {
   int64_t step() const { return step_; }
   // Of the next step.
   double lr() const;
+  // The steps after which the schedule of the learning rate and the optimizer's averages began: 0, unless
+  // checkpoint.exclude_from_loading has left them out since.
+  int64_t schedule_start() const { return schedule_start_; }
+  int64_t optimizer_start() const { return step_ - optimizer_->num_updates(); }
 
   // `wants_to_stop` is told to all ranks, so that they can agree to end after this step. `before_update`, if given, is
   // called when the gradients are there: what it enqueues still sees the state as it was.
@@ -132,6 +136,8 @@ class Trainer {
   // Continues after `step` with what `read` puts into `out` (count), on the CPU, for each of LocalState()'s pieces.
   absl::Status Restore(int64_t step,
                        const std::function<absl::Status(const StatePiece& piece, const at::Tensor& out)>& read);
+  // After Restore, which leaves both at 0.
+  void SetStarts(int64_t schedule_start, int64_t optimizer_start);
 
   // The whole tensors, for who wants to look at them. Alone: views of the live tensors. With others: every rank calls
   // it; rank 0 gets copies on the CPU, the others nothing.
@@ -165,6 +171,7 @@ class Trainer {
   std::unique_ptr<MicrobatchGraphs> graphs_;  // with training.enable_cuda_graphs
   std::unique_ptr<Optimizer> optimizer_;
   int64_t step_ = 0;
+  int64_t schedule_start_ = 0;
 };
 
 }  // namespace titan

@@ -3,5 +3,4 @@
   quantize: { linear: { mx: { recipe_name: 'mxfp8' } } },
   model+: { moe: { num_experts: 8, top_k: 2, hidden_dim: 256 } },
   profiling: { enable_memory_snapshot: true },
-  checkpoint: { exclude_from_loading: ['lm_head'] },
 }
