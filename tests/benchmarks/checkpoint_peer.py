@@ -9,7 +9,7 @@ and updates with fused AdamW. DIR/metrics.jsonl has the keys of our runs that ch
 `checkpoint_seconds` is what a save has held up (staging, waiting for the save before, and for what must be over before
 the update), `write_seconds` the time from the end of the call until all is written. The modes are those of torchtitan: `async` stages into
 pageable memory and writes in a thread, `async_with_pinned_mem` stages into pinned shared memory beside the next step
-and writes in another process; a machine without CUDA has no pinned memory, and stages into shared memory at once.
+and writes in another process; it needs CUDA.
 """
 
 import argparse
@@ -39,7 +39,10 @@ def parse():
     parser.add_argument("--interval", type=int, required=True)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--tokens", type=int, default=512, help="of a step (512)")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.mode == "async_with_pinned_mem" and arguments.device != "cuda":
+        parser.error("async_with_pinned_mem needs CUDA")
+    return arguments
 
 
 def read_parameters(index, device):
@@ -82,7 +85,7 @@ class Work:
 class Saver:
     """async_save as torchtitan calls it."""
 
-    def __init__(self, mode, folder, device):
+    def __init__(self, mode, folder):
         self.mode = mode
         self.folder = folder
         self.stager = None
@@ -93,8 +96,7 @@ class Saver:
         self.steps = []
         self.write_seconds = 0.0
         if mode == "async_with_pinned_mem":
-            pinned = device == "cuda"
-            self.stager = DefaultStager(StagingOptions(pinned, True, pinned, pinned))
+            self.stager = DefaultStager(StagingOptions(True, True, True, True))
 
     def save(self, step, state):
         self.wait()
@@ -186,7 +188,8 @@ def train(arguments, saver, log):
         end, stall = now, 0.0
         saver.poll()
         if saver.mode != "none" and step % arguments.interval == 0 and step < arguments.steps:
-            state = {"model": parameters, "exp_avg": {}, "exp_avg_sq": {}}
+            model = {name: parameter.detach() for name, parameter in parameters.items()}
+            state = {"model": model, "exp_avg": {}, "exp_avg_sq": {}}
             for name, parameter in parameters.items():
                 for key in ("exp_avg", "exp_avg_sq"):
                     state[key][name] = optimizer.state[parameter][key]
@@ -203,7 +206,7 @@ def main():
         os.environ.setdefault("MASTER_PORT", "29511")
         os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
         dist.init_process_group("cpu:gloo", init_method=f"file://{rendezvous}/store", rank=0, world_size=1)
-        saver = Saver(arguments.mode, folder, arguments.device)
+        saver = Saver(arguments.mode, folder)
         with open(os.path.join(arguments.out, "metrics.jsonl"), "w") as log:
             train(arguments, saver, log)
         saver.close()
