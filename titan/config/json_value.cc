@@ -118,6 +118,13 @@ std::string Place(std::string_view read) {
 
 }  // namespace
 
+JsonValue::JsonValue() = default;
+JsonValue::JsonValue(const JsonValue&) = default;
+JsonValue::JsonValue(JsonValue&&) noexcept = default;
+JsonValue& JsonValue::operator=(const JsonValue&) = default;
+JsonValue& JsonValue::operator=(JsonValue&&) noexcept = default;
+JsonValue::~JsonValue() = default;
+
 JsonValue* JsonValue::Find(std::string_view name) {
   const auto found =
       std::find_if(members.rbegin(), members.rend(), [&](const auto& member) { return member.first == name; });

@@ -33,16 +33,19 @@ def _client_constants(ctx):
         return []
     return ["--client", ctx.path(Label("@huggingface_hub//:huggingface_hub/constants.py"))]
 
-def _check_groups(ctx):
-    for group, paths in ctx.attr.groups.items():
+def problem_with_groups(groups, files):
+    """What is wrong with the names of `groups`, or the paths in them; "" if nothing is."""
+    for group, paths in groups.items():
+        if group in files or group == "files":
+            return "the name \"%s\" is taken" % group
         for path in paths:
-            if path not in ctx.attr.files:
-                fail("hf_assets %s: groups: %s of \"%s\" is not one of files" % (ctx.name, path, group))
-        if group in ctx.attr.files or group == "files":
-            fail("hf_assets %s: groups: the name \"%s\" is taken" % (ctx.name, group))
+            if path not in files:
+                return "%s of \"%s\" is not one of files" % (path, group)
+    return ""
 
-def _build_file(ctx):
-    groups = dict(ctx.attr.groups, files = sorted(ctx.attr.files.keys()))
+def build_file(groups, files):
+    """The BUILD file of the repository."""
+    groups = dict(groups, files = sorted(files))
     lines = ["package(default_visibility = [\"//visibility:public\"])"]
     lines.append("exports_files(%r)" % groups["files"])
     for group, paths in sorted(groups.items()):
@@ -50,7 +53,9 @@ def _build_file(ctx):
     return "\n".join(lines) + "\n"
 
 def _hf_assets_impl(ctx):
-    _check_groups(ctx)
+    problem = problem_with_groups(ctx.attr.groups, ctx.attr.files.keys())
+    if problem:
+        fail("hf_assets %s: groups: %s" % (ctx.name, problem))
     spec = struct(
         files = ctx.attr.files,
         repo = ctx.attr.repo,
@@ -68,7 +73,7 @@ def _hf_assets_impl(ctx):
         _fail_with(ctx, result)
     ctx.delete("hf_assets_spec.json")
     ctx.file("WORKSPACE", "workspace(name = \"%s\")\n" % ctx.name)
-    ctx.file("BUILD.bazel", _build_file(ctx))
+    ctx.file("BUILD.bazel", build_file(ctx.attr.groups, ctx.attr.files.keys()))
 
 hf_assets = repository_rule(
     implementation = _hf_assets_impl,
