@@ -1,7 +1,6 @@
 #include "tests/benchmarks/checkpoint_cost.h"
 
 #include <cstddef>
-#include <optional>
 
 namespace titan {
 namespace {
@@ -28,16 +27,17 @@ CheckpointCost CostOf(const std::vector<StepMetrics>& steps, int64_t warmup) {
   CheckpointCost cost;
   Mean stall, write, writing, free, all;
   std::vector<During> during(steps.size(), During::kNoSave);
-  std::optional<size_t> begin;  // the step before which the save that is being written was begun
+  const size_t none = steps.size();
+  size_t begin = none;  // the step before which the save that is being written was begun
   for (size_t i = 0; i < steps.size(); ++i) {
-    if (steps[i].write_seconds > 0 && begin) {
+    if (steps[i].write_seconds > 0 && begin != none) {
       write.Add(steps[i].write_seconds);
       double passed = 0;
-      for (size_t j = *begin; j < i && passed < steps[i].write_seconds; ++j) {
+      for (size_t j = begin; j < i && passed < steps[i].write_seconds; ++j) {
         passed += steps[j].step_seconds - steps[j].checkpoint_seconds;
         during[j] = passed <= steps[i].write_seconds ? During::kSave : During::kPartOfASave;
       }
-      begin.reset();
+      begin = none;
     }
     if (steps[i].checkpoint_seconds > 0) {
       begin = i;
@@ -49,9 +49,7 @@ CheckpointCost CostOf(const std::vector<StepMetrics>& steps, int64_t warmup) {
     }
   }
   // The last one may still be written when the steps end.
-  if (begin) {
-    for (size_t j = *begin; j < steps.size(); ++j) during[j] = During::kPartOfASave;
-  }
+  for (size_t j = begin; j < steps.size(); ++j) during[j] = During::kPartOfASave;
   for (size_t i = static_cast<size_t>(warmup); i < steps.size(); ++i) {
     all.Add(steps[i].step_seconds);
     const double seconds = steps[i].step_seconds - steps[i].checkpoint_seconds;
