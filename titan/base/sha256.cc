@@ -122,6 +122,7 @@ Sha256::Sha256(Implementation implementation)
 }
 
 void Sha256::Update(std::string_view bytes) {
+  if (bytes.empty()) return;  // of an empty file's mapping, `data` is null
   const size_t num_pending = num_bytes_ % 64;
   num_bytes_ += bytes.size();
   if (num_pending > 0) {

@@ -51,6 +51,14 @@ TEST(Sha256, ImplementationsAgreeAtEveryLength) {
   }
 }
 
+TEST(Sha256, OfNothingInTheMiddle) {
+  Sha256 hash;
+  hash.Update("ab");
+  hash.Update(std::string_view());
+  hash.Update("c");
+  EXPECT_EQ(hash.FinishHex(), Sha256Hex("abc"));
+}
+
 TEST(Sha256, OfFile) {
   const std::string path = testing::TempDir() + "/million";
   ASSERT_TRUE(WriteFileAtomically(path, std::string(3000000, 'a')).ok());
