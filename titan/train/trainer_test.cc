@@ -152,12 +152,12 @@ TEST(TrainerTest, OffloadingChangesNothing) {
   }
 }
 
-// Two microbatches a step, of layers whose activations are large enough to leave.
+// Two microbatches a step, of layers whose gates are large enough to leave.
 TEST(TrainerTest, OffloadedActivationsChangeNothing) {
   for (const at::Device device : {at::Device(at::kCPU), at::Device(at::kCUDA, 0)}) {
     if (device.is_cuda() && !at::globalContext().hasCUDA()) continue;
     for (const char* recompute : {"none", "full"}) {
-      const std::vector<std::string> overrides = {"model.dim=512", "model.ffn_hidden_dim=512", "model.n_layers=4",
+      const std::vector<std::string> overrides = {"model.ffn_hidden_dim=512", "model.n_layers=4",
                                                   absl::StrCat("activation_checkpoint.mode=", recompute)};
       std::vector<std::string> with = overrides;
       with.push_back("activation_checkpoint.offload_layers=2");
