@@ -305,6 +305,8 @@ TEST(Tokenizer, SurvivesDeepNesting) {
 std::string SmallTokenizer(const std::string& fixture) {
   constexpr size_t kTokens = 560;
   nlohmann::json json = *ParseJson(*ReadFile(TestData(fixture + "/tokenizer.json")));
+  // A table without keys: the real one, a third of a megabyte, has a test of its own.
+  if (fixture == "t5_precompiled") json["normalizer"]["normalizers"][0]["precompiled_charsmap"] = "BAAAAAAAAAA=";
   nlohmann::json& model = json["model"];
   if (model["type"] == "Unigram") {
     model["vocab"].erase(model["vocab"].begin() + kTokens, model["vocab"].end());
