@@ -175,7 +175,7 @@ std::string ShortText(const JsonValue& value) {
   return "";
 }
 
-absl::StatusOr<JsonValue> ParseJson(std::string_view text) {
+absl::StatusOr<JsonValue> ParseJsonValue(std::string_view text) {
   Builder builder;
   if (nlohmann::json::sax_parse(text.begin(), text.end(), &builder)) return builder.TakeRoot();
   return absl::InvalidArgumentError(

@@ -1,7 +1,7 @@
 // JSON as it was written: duplicate keys, number literals and member order are kept, so that the strict reader can
 // judge them. (Parsers that build a map have thrown that away.)
 //
-//   absl::StatusOr<JsonValue> root = ParseJson(R"({"training": {"steps": 20}})");
+//   absl::StatusOr<JsonValue> root = ParseJsonValue(R"({"training": {"steps": 20}})");
 //   root->members[0].second.members[0].second.literal;  // "20"
 
 #ifndef TITAN_CONFIG_JSON_VALUE_H_
@@ -51,7 +51,7 @@ std::string ShortText(const JsonValue& value);
 
 // The only value of `text`. InvalidArgument, with line and column, for anything but strict JSON (RFC 8259): comments,
 // trailing commas, NaN, numbers that no double holds, and for nesting beyond 64 levels.
-absl::StatusOr<JsonValue> ParseJson(std::string_view text);
+absl::StatusOr<JsonValue> ParseJsonValue(std::string_view text);
 
 }  // namespace titan
 

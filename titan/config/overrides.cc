@@ -35,7 +35,7 @@ void Mark(const std::string& text, JsonValue& value) {
 
 // The value as the field will want it: "20" and "true" stay strings in a string field.
 JsonValue ParseValue(const std::string& text, const FieldDescriptor* field, bool whole_list) {
-  absl::StatusOr<JsonValue> value = ParseJson(text);
+  absl::StatusOr<JsonValue> value = ParseJsonValue(text);
   const bool takes_text = field != nullptr && TakesText(*field) && !whole_list;
   if (!value.ok() || (takes_text && value->kind != JsonValue::Kind::kString)) return Text(text);
   return *std::move(value);

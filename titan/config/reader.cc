@@ -67,7 +67,7 @@ absl::Status AsStatus(const ConfigErrors& errors, const ReadOptions& options) {
 
 absl::StatusOr<config::Experiment> ReadExperiment(std::string_view json, const ReadOptions& options) {
   ConfigErrors errors;
-  absl::StatusOr<JsonValue> root = ParseJson(json);
+  absl::StatusOr<JsonValue> root = ParseJsonValue(json);
   if (!root.ok()) {
     errors.Add("", std::string(root.status().message()));
     return AsStatus(errors, options);

@@ -4,12 +4,10 @@
 #include <cmath>
 #include <cstdint>
 #include <optional>
-#include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -80,61 +78,6 @@ void MoeRouting(const Experiment& experiment, ConfigErrors& errors) {
   if (moe.n_dense_layers() > experiment.model().n_layers()) {
     errors.Add("model.moe.n_dense_layers",
                absl::StrCat(moe.n_dense_layers(), " is above model.n_layers = ", experiment.model().n_layers()));
-  }
-}
-
-// --- The data.
-
-constexpr char kSynthetic[] = "synthetic";
-
-// The lists of sources that are read, by the path of the list.
-std::vector<std::pair<std::string, const google::protobuf::RepeatedPtrField<config::Source>*>> SourceLists(
-    const Experiment& experiment) {
-  std::vector<std::pair<std::string, const google::protobuf::RepeatedPtrField<config::Source>*>> lists = {
-      {"data.sources", &experiment.data().sources()}};
-  if (experiment.validation().enable()) lists.emplace_back("validation.sources", &experiment.validation().sources());
-  return lists;
-}
-
-void CorpusNames(const Experiment& experiment, ConfigErrors& errors) {
-  for (const auto& [path, sources] : SourceLists(experiment)) {
-    std::set<std::string> seen;
-    for (int i = 0; i < sources->size(); ++i) {
-      const std::string& name = (*sources)[i].corpus();
-      const std::string field = absl::StrCat(path, ".", i, ".corpus");
-      if (!seen.insert(name).second) {
-        errors.Add(field, absl::StrCat("\"", name, "\" is a source already; name each corpus once"));
-      }
-      const bool plain = std::all_of(name.begin(), name.end(), [](char c) {
-        return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '-' || c == '.';
-      });
-      if (!plain || absl::StartsWith(name, ".")) {
-        errors.Add(field, absl::StrCat("\"", name,
-                                       "\" is not a name of letters, digits, '_', '-' and '.'; "
-                                       "the build target's `corpora` binds names to files"));
-      }
-    }
-  }
-}
-
-void SyntheticIsAlone(const Experiment& experiment, ConfigErrors& errors) {
-  for (const auto& [path, sources] : SourceLists(experiment)) {
-    for (int i = 0; i < sources->size() && sources->size() > 1; ++i) {
-      if ((*sources)[i].corpus() != kSynthetic) continue;
-      errors.Add(absl::StrCat(path, ".", i, ".corpus"),
-                 "\"synthetic\" must be the only source; random tokens do not mix with text");
-    }
-  }
-}
-
-void TextFieldOfJsonl(const Experiment& experiment, ConfigErrors& errors) {
-  for (const auto& [path, sources] : SourceLists(experiment)) {
-    for (int i = 0; i < sources->size(); ++i) {
-      const config::Source& source = (*sources)[i];
-      if (source.format() == config::Source::FORMAT_JSONL || source.text_field() == "text") continue;
-      errors.Add(absl::StrCat(path, ".", i, ".text_field"),
-                 absl::StrCat("\"", source.text_field(), "\" has no effect; only format \"jsonl\" has fields"));
-    }
   }
 }
 
