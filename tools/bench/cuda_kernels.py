@@ -80,7 +80,7 @@ def optimizer_rows():
     p = torch.nn.Parameter(random(size, dtype=torch.float32))
     p.grad = random(size, dtype=torch.float32)
     copy = random(size)
-    optimizer = torch.optim.AdamW([p], lr=torch.tensor(1e-4, device="cuda"), betas=(0.9, 0.95), weight_decay=0.1, foreach=True)
+    optimizer = torch.optim.AdamW([p], lr=torch.tensor(1e-4, device="cuda"), betas=(0.9, 0.95), weight_decay=0.1, capturable=True)
     optimizer.step()
 
     @torch.compile
