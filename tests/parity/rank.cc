@@ -30,7 +30,7 @@ namespace {
 
 constexpr int64_t kSteps = 10;
 constexpr int64_t kRows = 8;
-constexpr int64_t kSeqLen = 32;
+constexpr int64_t kSeqLen = 16;
 constexpr int64_t kVocab = 2048;
 
 // The debug model, in full fp32, bitwise.
@@ -38,7 +38,7 @@ constexpr const char* kExperiment = R"({
   "model": {"name": "llama3", "dim": 256, "n_layers": 6, "n_heads": 16, "n_kv_heads": 16, "ffn_hidden_dim": 768,
             "vocab_size": 2048, "rope": {"theta": 500000}},
   "data": {"sources": [{"corpus": "synthetic"}]},
-  "training": {"seq_len": 32, "local_batch_size": 8, "global_batch_size": 8, "steps": 10,
+  "training": {"seq_len": 16, "local_batch_size": 8, "global_batch_size": 8, "steps": 10,
                "mixed_precision_param": "float32"},
   "optimizer": {"lr": 8e-4},
   "lr_scheduler": {"warmup_steps": 2},
@@ -54,9 +54,9 @@ Batch MakeBatch(int64_t step, int64_t seq_len = kSeqLen) {
     return static_cast<int64_t>((state >> 33) % limit);
   };
   for (int64_t row = 0; row < kRows; ++row) {
-    int64_t position = 0, length = 5 + next(30);
+    int64_t position = 0, length = 3 + next(15);
     for (int64_t i = 0; i < seq_len; ++i) {
-      if (position == length) position = 0, length = 5 + next(30);
+      if (position == length) position = 0, length = 3 + next(15);
       batch.tokens.push_back(next(kVocab));
       batch.labels.push_back(next(10 + static_cast<uint64_t>(row)) == 0 ? -100 : next(kVocab / 4));
       batch.positions.push_back(position++);
