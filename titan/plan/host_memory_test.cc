@@ -136,7 +136,8 @@ TEST(HostMemoryTest, CopyOfACheckpoint) {
   experiment.mutable_training()->set_enable_cpu_offload(true);  // is there already
   EXPECT_EQ(MemoryOf(experiment).host().checkpoint(), 12 * kAll);
   experiment.mutable_training()->set_enable_cpu_offload(false);
-  experiment.mutable_optimizer()->set_name(config::Optimizer::NAME_MUON);  // has one average
+  experiment.mutable_optimizer()->set_name(config::Optimizer::NAME_MUON);                         // has one average
+  experiment.mutable_optimizer()->add_param_groups()->set_pattern("tok_embeddings|output|norm");  // AdamW's
   experiment.mutable_optimizer()->set_state_in_bfloat16(true);
   checkpoint.set_async_mode(config::Checkpoint::ASYNC_MODE_ASYNC);
   const plan::Memory muon = MemoryOf(experiment);
