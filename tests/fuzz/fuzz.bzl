@@ -24,6 +24,7 @@ def fuzz_target(name, deps, size = "small"):
             ":is_fuzz": ["-fsanitize=fuzzer"],
             "//conditions:default": [],
         }),
+        tags = ["fuzz"],
         deps = deps + [":fuzz_target"] + select({
             ":is_fuzz": [],
             "//conditions:default": [":replay"],

@@ -1,3 +1,3 @@
 #!/bin/sh
-# hf_fetch_test.sh TEST.py HF_FETCH.py: with the machine's own python3, as the repository rule runs the script.
+# hf_fetch_test.sh TEST.py ARGUMENT: with the machine's own python3, as the repository rule runs the script.
 PYTHONDONTWRITEBYTECODE=1 exec python3 "$@"

@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cstring>
 #include <memory>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -20,6 +21,7 @@
 #include "titan/parallel/activation_offload.h"
 #include "titan/parallel/parameters.h"
 #include "titan/parallel/walk.h"
+#include "titan/plan/host_memory.h"
 
 namespace titan {
 namespace {
@@ -174,6 +176,21 @@ TEST_F(RecomputeTest, OffloadedMemoryIsGivenBack) {
   EXPECT_EQ(offload.host_bytes(), 2 * kRows * kSeqLen * kept * 4) << "the host's memory was not used again";
   EXPECT_EQ(second.bytes, none.bytes - offload.host_bytes());
   ExpectSame(second, none);
+}
+
+// The plan's sums are about this very memory.
+TEST_F(RecomputeTest, ThePlanKnowsWhatIsOffloaded) {
+  config::Experiment experiment = SmallExperiment();
+  experiment.mutable_training()->set_mixed_precision_param(config::Training::DTYPE_FLOAT32);
+  plan::Mesh mesh;
+  mesh.set_cp(1);
+  mesh.set_tp(1);
+  for (const int64_t min_bytes : {100, 200, 1000, 2048, 4096}) {
+    ActivationOffload offload({.blocks = {false, true, false, false, false}, .lag = 1, .min_bytes = min_bytes});
+    Walk(Recompute::kNothing, /*split_backward=*/false, &offload);
+    const std::vector<int64_t> planned = OffloadedTensors(experiment, mesh, min_bytes);
+    EXPECT_EQ(offload.host_bytes(), std::accumulate(planned.begin(), planned.end(), int64_t{0})) << min_bytes;
+  }
 }
 
 // Whatever there is to offload, and however late its memory is given back.

@@ -16,6 +16,7 @@
 #include "titan/config/experiment.pb.h"
 #include "titan/config/options.pb.h"
 #include "titan/plan/accelerators.h"
+#include "titan/plan/host_memory.h"
 #include "titan/plan/model_spec.h"
 #include "titan/plan/param_groups.h"
 #include "titan/plan/pipeline_plan.h"
@@ -259,11 +260,14 @@ std::vector<std::string> Notes(const plan::Plan& plan) {
       "hold "
       "them."};
   if (plan.memory().offloaded()) {
-    notes.push_back(absl::StrCat(
-        "Weights, gradients and optimizer state are offloaded: the host must have ",
-        FormatBytes(plan.memory().rank().states()),
-        " for each of its ranks, and the compute copies of the weights. That is not checked; nor is the gradient of a "
-        "unit counted, which the device holds until it is reduced."));
+    notes.push_back(
+        "Weights, gradients and optimizer state are offloaded. The gradient of a unit, which the device holds until it "
+        "is reduced, is not counted.");
+  }
+  if (plan.memory().has_host()) {
+    notes.push_back(absl::StrCat("Each node must have ", FormatBytes(plan.memory().host().node_bytes()),
+                                 " of memory for this, beside the processes themselves and the cache of files; whether "
+                                 "it has, is not checked. Pinned memory comes in powers of two."));
   }
   if (plan.compute().has_min_seconds_per_step()) {
     notes.push_back(
@@ -307,7 +311,10 @@ absl::StatusOr<plan::Plan> BuildPlan(const config::Experiment& experiment, std::
     TITAN_ASSIGN_OR_RETURN(const ParamGroups groups, ResolveParamGroups(experiment.optimizer(), spec));
     TITAN_ASSIGN_OR_RETURN(const std::vector<int64_t> pipeline_ranks,
                            PipelineRanks(experiment, spec, pipeline_schedule_csv));
-    return PlanBlocks(spec, groups, pipeline_ranks, SizesOf(experiment, plan.mesh()), plan);
+    TITAN_RETURN_IF_ERROR(PlanBlocks(spec, groups, pipeline_ranks, SizesOf(experiment, plan.mesh()), plan));
+    const plan::HostMemory host = PlanHostMemory(experiment, plan, pipeline_ranks);
+    if (host.rank_bytes() > 0) *plan.mutable_memory()->mutable_host() = host;
+    return absl::OkStatus();
   }();
   if (planned.ok()) {
     CheckMemory(plan, reasons);

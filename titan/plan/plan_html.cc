@@ -108,8 +108,11 @@ std::string FactTable(const std::vector<PlanFact>& facts) {
 
 std::string PlanHtml(const plan::Plan& plan) {
   std::string body = absl::StrCat(Cards(plan), "<h2>Layout</h2>\n", FactTable(PlanFacts(plan)),
-                                  "<h2>Memory of the rank that holds most</h2>\n", MemoryBar(plan), "<h2>Blocks</h2>\n",
-                                  BlockTable(plan));
+                                  "<h2>Memory of the rank that holds most</h2>\n", MemoryBar(plan));
+  if (plan.memory().has_host()) {
+    absl::StrAppend(&body, "<h2>Memory of the host</h2>\n", FactTable(HostMemorySum(plan)));
+  }
+  absl::StrAppend(&body, "<h2>Blocks</h2>\n", BlockTable(plan));
   for (const std::string& note : plan.notes()) absl::StrAppend(&body, "<p class=\"note\">", EscapeHtml(note), "</p>\n");
   return HtmlPage(absl::StrCat("Plan of ", plan.name()), PlanSubtitle(plan), body);
 }

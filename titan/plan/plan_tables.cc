@@ -93,6 +93,22 @@ std::vector<PlanFact> MemorySum(const plan::Plan& plan) {
   return sum;
 }
 
+std::vector<PlanFact> HostMemorySum(const plan::Plan& plan) {
+  std::vector<PlanFact> sum;
+  if (!plan.memory().has_host()) return sum;
+  const plan::HostMemory& host = plan.memory().host();
+  const auto add = [&](std::string name, int64_t bytes) {
+    if (bytes > 0) sum.push_back({std::move(name), FormatBytes(bytes)});
+  };
+  add(absl::StrCat("states, and weights in ", plan.memory().compute_dtype()), host.states());
+  add("offloaded activations", host.activations());
+  add("copy of a checkpoint", host.checkpoint());
+  add("a rank", host.rank_bytes());
+  add("of it pinned", host.pinned_bytes());
+  add(absl::StrCat("a node of ", Plural(plan.cluster().devices_per_node(), "rank")), host.node_bytes());
+  return sum;
+}
+
 std::string PlanSubtitle(const plan::Plan& plan) {
   return absl::StrCat(plan.model().family(), plan.model().flavor().empty() ? "" : " ", plan.model().flavor(), ": ",
                       FormatCount(plan.model().parameters()), " parameters", plan.model().tied() ? " (tied)" : "",

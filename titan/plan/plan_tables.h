@@ -29,6 +29,9 @@ std::vector<PlanFact> PlanFacts(const plan::Plan& plan);
 // Lines of the sum that decides whether the experiment fits.
 std::vector<PlanFact> MemorySum(const plan::Plan& plan);
 
+// What lies in the memory of the host; empty if nothing does.
+std::vector<PlanFact> HostMemorySum(const plan::Plan& plan);
+
 // "llama3 8B: 8,030,261,248 parameters on 1 node x 8 h100".
 std::string PlanSubtitle(const plan::Plan& plan);
 

@@ -58,9 +58,13 @@ std::string PlanText(const plan::Plan& plan) {
   std::string text = absl::StrCat("Plan of ", plan.name(), "\n", PlanSubtitle(plan), "\n\n");
   for (const PlanFact& fact : PlanFacts(plan)) absl::StrAppendFormat(&text, "%-9s %s\n", fact.name, fact.value);
   absl::StrAppend(&text, "\nOn the rank that holds most\n", BlockTable(plan), "\nMemory of that rank\n");
-  std::vector<Row> sum;
-  for (const PlanFact& line : MemorySum(plan)) sum.push_back({line.name, line.value});
-  absl::StrAppend(&text, Table(sum), "\n");
+  const auto table = [](const std::vector<PlanFact>& lines) {
+    std::vector<Row> rows;
+    for (const PlanFact& line : lines) rows.push_back({line.name, line.value});
+    return Table(rows);
+  };
+  absl::StrAppend(&text, table(MemorySum(plan)), "\n");
+  if (plan.memory().has_host()) absl::StrAppend(&text, "Memory of the host\n", table(HostMemorySum(plan)), "\n");
   for (const std::string& note : plan.notes()) absl::StrAppend(&text, note, "\n");
   return text;
 }
