@@ -113,6 +113,10 @@ absl::Status Bpe::ReadUnknown(const nlohmann::json& model) {
     fallback_ids_[byte] = found == ids_.end() ? -1 : found->second;
     has_all_bytes &= found != ids_.end();
   }
+  for (int c = 0; c < 128; ++c) {
+    const auto found = ids_.find(std::string(1, static_cast<char>(c)));
+    ascii_ids_[c] = found == ids_.end() ? -1 : found->second;
+  }
   if (!Member(model, "unk_token").is_null()) {
     TITAN_ASSIGN_OR_RETURN(const std::string unknown, StringMember(model, "unk_token"));
     const auto found = ids_.find(unknown);
@@ -124,6 +128,11 @@ absl::Status Bpe::ReadUnknown(const nlohmann::json& model) {
     return absl::InvalidArgumentError(
         "not supported yet: a vocabulary of characters with neither \"unk_token\" nor a byte fallback for all bytes "
         "(unknown characters would silently be lost)");
+  }
+  if (!ignore_merges_ && suffix_.empty()) {
+    newline_id_ = ascii_ids_['\n'] != unknown_id_ ? ascii_ids_['\n'] : -1;
+    // With a fallback for all bytes no character is unknown, and none waits for what comes behind a newline.
+    if (ascii_ids_['\n'] < 0 && has_all_bytes) newline_id_ = fallback_ids_['\n'];
   }
   return absl::OkStatus();
 }
@@ -151,9 +160,12 @@ absl::Status Bpe::ReadMerges(const nlohmann::json& merges) {
       return error(absl::StrCat("of \"", pair->first, "\" and \"", pair->second, "\" is not in the vocabulary"));
     }
     if (absl::StartsWith(*right, kSpace) && !absl::EndsWith(*left, kSpace)) cuts_at_spaces_ = false;
+    if (left_id->second == newline_id_ || right_id->second == newline_id_) newline_id_ = -1;
     merges_[Key(left_id->second, right_id->second)] = {rank, result->second};  // of equals the last one counts
     ++rank;
   }
+  stops_[static_cast<unsigned char>(kSpace[0])] = cuts_at_spaces_;
+  stops_['\n'] = newline_id_ >= 0;
   return absl::OkStatus();
 }
 
@@ -164,32 +176,43 @@ const Bpe::Merge* Bpe::FindMerge(int32_t left, int32_t right) const {
 
 void Bpe::Encode(std::string_view word, std::vector<int64_t>* ids) const {
   // Without a pre-tokenizer a whole text is one word, too long for the cache and slow to merge.
-  while (cuts_at_spaces_ && !word.empty()) {
-    size_t letters = 0;
-    while (absl::StartsWith(word.substr(letters), kSpace)) letters += kSpace.size();
-    const std::string_view part = word.substr(0, word.find(kSpace, letters));
-    EncodePart(part, ids);
+  while (!word.empty()) {
+    if (word[0] == '\n' && newline_id_ >= 0) {
+      ids->push_back(newline_id_);
+      word.remove_prefix(1);
+      continue;
+    }
+    const std::string_view part = word.substr(0, EndOfPart(word));
+    cache_.Append(part, [this](std::string_view word, std::vector<int64_t>* ids) { EncodeUncached(word, ids); }, ids);
     word.remove_prefix(part.size());
   }
-  if (!word.empty()) EncodePart(word, ids);
 }
 
-void Bpe::EncodePart(std::string_view part, std::vector<int64_t>* ids) const {
-  cache_.Append(part, [this](std::string_view word) { return EncodeUncached(word); }, ids);
+size_t Bpe::EndOfPart(std::string_view word) const {
+  size_t end = 0;
+  while (cuts_at_spaces_ && absl::StartsWith(word.substr(end), kSpace)) end += kSpace.size();
+  for (; end < word.size(); ++end) {
+    if (!stops_[static_cast<unsigned char>(word[end])]) continue;
+    if (word[end] == '\n' || absl::StartsWith(word.substr(end), kSpace)) break;
+  }
+  return end;
 }
 
-std::vector<int32_t> Bpe::EncodeUncached(std::string_view word) const {
+void Bpe::EncodeUncached(std::string_view word, std::vector<int64_t>* ids) const {
   if (ignore_merges_) {
     const auto found = ids_.find(word);
-    if (found != ids_.end()) return {found->second};
+    if (found != ids_.end()) {
+      ids->push_back(found->second);
+      return;
+    }
   }
-  std::vector<int32_t> symbols = byte_level_ ? BytesOf(word) : CharactersOf(word);
+  Symbols symbols = byte_level_ ? BytesOf(word) : CharactersOf(word);
   symbols.size() <= kMaxShortWord ? MergeShort(&symbols) : MergeLong(&symbols);
-  return symbols;
+  ids->insert(ids->end(), symbols.begin(), symbols.end());
 }
 
-std::vector<int32_t> Bpe::BytesOf(std::string_view word) const {
-  std::vector<int32_t> symbols;
+Bpe::Symbols Bpe::BytesOf(std::string_view word) const {
+  Symbols symbols;
   symbols.reserve(word.size());
   for (const char byte : word) symbols.push_back(byte_ids_[static_cast<unsigned char>(byte)]);
   // In the byte-level alphabet a byte is a character: the suffix belongs to the last byte.
@@ -197,8 +220,8 @@ std::vector<int32_t> Bpe::BytesOf(std::string_view word) const {
   return symbols;
 }
 
-std::vector<int32_t> Bpe::CharactersOf(std::string_view word) const {
-  std::vector<int32_t> symbols;
+Bpe::Symbols Bpe::CharactersOf(std::string_view word) const {
+  Symbols symbols;
   symbols.reserve(word.size());
   bool unknown_waits = false;  // for more unknown characters that may fuse with it
   const auto flush = [&] {
@@ -207,7 +230,14 @@ std::vector<int32_t> Bpe::CharactersOf(std::string_view word) const {
   };
   std::string with_suffix;
   for (size_t begin = 0; begin < word.size();) {
-    const size_t end = begin + Utf8Length(word[begin]);
+    const auto lead = static_cast<unsigned char>(word[begin]);
+    if (lead < 0x80 && ascii_ids_[lead] >= 0 && suffix_.empty()) {
+      flush();
+      symbols.push_back(ascii_ids_[lead]);
+      ++begin;
+      continue;
+    }
+    const size_t end = begin + Utf8Length(lead);
     std::string_view character = word.substr(begin, end - begin);
     begin = end;
     if (end == word.size() && !suffix_.empty()) {
@@ -233,7 +263,7 @@ std::vector<int32_t> Bpe::CharactersOf(std::string_view word) const {
   return symbols;
 }
 
-void Bpe::MergeShort(std::vector<int32_t>* symbols) const {
+void Bpe::MergeShort(Symbols* symbols) const {
   constexpr Merge kNone = {std::numeric_limits<int32_t>::max(), -1};
   std::array<Merge, kMaxShortWord> merges;  // merges[i]: of symbols i and i + 1
   const auto look_up = [&](size_t i) {
@@ -257,7 +287,7 @@ void Bpe::MergeShort(std::vector<int32_t>* symbols) const {
   }
 }
 
-void Bpe::MergeLong(std::vector<int32_t>* symbols) const {
+void Bpe::MergeLong(Symbols* symbols) const {
   constexpr size_t kEnd = std::numeric_limits<size_t>::max();
   struct Link {
     size_t previous;

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/inlined_vector.h"
 #include "absl/status/statusor.h"
 #include "nlohmann/json.hpp"
 #include "titan/data/model.h"
@@ -33,6 +34,8 @@ class Bpe : public Model {
     int32_t result;
   };
 
+  using Symbols = absl::InlinedVector<int32_t, 64>;
+
   explicit Bpe(bool byte_level) : byte_level_(byte_level) {}
   absl::Status ReadOptions(const nlohmann::json& model);
   absl::Status ReadVocabulary(const nlohmann::json& vocabulary);
@@ -45,18 +48,21 @@ class Bpe : public Model {
 
   // nullptr if the two do not merge.
   const Merge* FindMerge(int32_t left, int32_t right) const;
-  void EncodePart(std::string_view part, std::vector<int64_t>* ids) const;
-  std::vector<int32_t> EncodeUncached(std::string_view word) const;
-  std::vector<int32_t> BytesOf(std::string_view word) const;
-  std::vector<int32_t> CharactersOf(std::string_view word) const;
-  void MergeShort(std::vector<int32_t>* symbols) const;  // O(n^2), fastest for words
-  void MergeLong(std::vector<int32_t>* symbols) const;   // O(n log n)
+  // Where the first part of a word ends that can be encoded alone: nothing merges across its end.
+  size_t EndOfPart(std::string_view word) const;
+  void EncodeUncached(std::string_view word, std::vector<int64_t>* ids) const;
+  Symbols BytesOf(std::string_view word) const;
+  Symbols CharactersOf(std::string_view word) const;
+  void MergeShort(Symbols* symbols) const;  // O(n^2), fastest for words
+  void MergeLong(Symbols* symbols) const;   // O(n log n)
 
   const bool byte_level_;
-  bool ignore_merges_ = false;   // a word that is in the vocabulary is one token, whatever the merges say
-  bool fuse_unknown_ = false;    // unknown characters in a row are one token
-  bool cuts_at_spaces_ = false;  // no token goes on where spaces (U+2581) begin: parts between can be encoded alone
-  std::string suffix_;           // the last character of a word has it
+  bool ignore_merges_ = false;        // a word that is in the vocabulary is one token, whatever the merges say
+  bool fuse_unknown_ = false;         // unknown characters in a row are one token
+  bool cuts_at_spaces_ = false;       // no token goes on where spaces (U+2581) begin
+  int32_t newline_id_ = -1;           // of "\n", if it is a token by itself whatever is around it; -1 otherwise
+  std::array<bool, 256> stops_ = {};  // bytes that a part may end before
+  std::string suffix_;                // the last character of a word has it
   absl::flat_hash_map<std::string, int32_t> ids_;  // by text: raw bytes, if byte_level_
   absl::flat_hash_map<uint64_t, Merge> merges_;    // by left << 32 | right
 
@@ -64,7 +70,9 @@ class Bpe : public Model {
   std::array<int32_t, 256> byte_ids_;
   std::array<int32_t, 256> last_byte_ids_;
 
-  // Else: of bytes that are left of unknown characters, if there is such a fallback, -1 where the vocabulary has none.
+  // Else: of ASCII characters; -1 where the vocabulary has none.
+  std::array<int32_t, 128> ascii_ids_;
+  // Of bytes that are left of unknown characters, if there is such a fallback, -1 where the vocabulary has none.
   bool byte_fallback_ = false;
   std::array<int32_t, 256> fallback_ids_;
   int32_t unknown_id_ = -1;  // -1: none
