@@ -1,6 +1,7 @@
 #include "titan/data/replacement.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -58,9 +59,9 @@ std::optional<Replacement::Run> Replacement::RunOf(std::string_view expression) 
 }
 
 std::string Replacement::ReplaceLiteral(std::string_view text) const {
+  if (literal_.size() == 1 && content_.size() <= sizeof(uint64_t)) return ReplaceByte(text);
   std::string result;
-  const size_t growth = std::max(content_.size(), literal_.size()) - literal_.size();
-  result.reserve(text.size() + text.size() / 4 * growth);
+  result.reserve(text.size());
   while (true) {
     const size_t match = text.find(literal_);
     result += text.substr(0, match);
@@ -68,6 +69,24 @@ std::string Replacement::ReplaceLiteral(std::string_view text) const {
     result += content_;
     text.remove_prefix(match + literal_.size());
   }
+}
+
+std::string Replacement::ReplaceByte(std::string_view text) const {
+  // Without branches: spaces come too irregularly to be foreseen. Each byte writes a whole word, of which the next one
+  // overwrites what is too much.
+  const char literal = literal_[0];
+  const size_t matches = std::count(text.begin(), text.end(), literal);
+  uint64_t content = 0;
+  std::memcpy(&content, content_.data(), content_.size());
+  std::string result(text.size() - matches + matches * content_.size() + sizeof(content), '\0');
+  char* out = result.data();
+  for (const char c : text) {
+    const uint64_t word = c == literal ? content : static_cast<unsigned char>(c);
+    std::memcpy(out, &word, sizeof(word));
+    out += c == literal ? content_.size() : 1;
+  }
+  result.resize(result.size() - sizeof(content));
+  return result;
 }
 
 std::string Replacement::ReplaceRuns(std::string_view text) const {

@@ -41,6 +41,7 @@ class Replacement {
   // The run that `expression` matches; nullopt if it is of another kind.
   static std::optional<Run> RunOf(std::string_view expression);
   std::string ReplaceLiteral(std::string_view text) const;
+  std::string ReplaceByte(std::string_view text) const;
   std::string ReplaceRuns(std::string_view text) const;
 
   std::string literal_;

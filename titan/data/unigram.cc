@@ -198,8 +198,8 @@ void Unigram::EncodeUnknown(std::string_view text, std::vector<int64_t>* ids) co
   }
 }
 
-void Unigram::Encode(std::string_view word, std::vector<int64_t>* ids) const {
-  cache_.Append(word, [this](std::string_view word, std::vector<int64_t>* ids) { EncodeUncached(word, ids); }, ids);
+void Unigram::Encode(absl::Span<const std::string_view> words, std::vector<int64_t>* ids) const {
+  cache_.Append(words, [this](std::string_view word, std::vector<int64_t>* ids) { EncodeUncached(word, ids); }, ids);
 }
 
 }  // namespace titan

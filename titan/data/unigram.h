@@ -26,7 +26,7 @@ class Unigram : public Model {
  public:
   static absl::StatusOr<std::unique_ptr<Model>> FromJson(const nlohmann::json& model);
 
-  void Encode(std::string_view word, std::vector<int64_t>* ids) const override;
+  void Encode(absl::Span<const std::string_view> words, std::vector<int64_t>* ids) const override;
 
  private:
   // A part of a word.

@@ -2,6 +2,9 @@
 
 #include <cstring>
 #include <new>
+#include <utility>
+
+#include "absl/base/prefetch.h"
 
 namespace titan {
 
@@ -42,6 +45,17 @@ const WordCache::Entry* WordCache::NewEntry(std::string_view word, absl::Span<co
   }
   std::memcpy(memory, word.data(), word.size());
   return entry;
+}
+
+void WordCache::Prefetch(absl::Span<const std::string_view> words, std::array<uint64_t, kBatch>* hashes) const {
+  const Table* const table = newest_.load(std::memory_order_acquire);
+  for (size_t i = 0; i < words.size(); ++i) {
+    (*hashes)[i] = words[i].size() <= kMaxWord ? absl::HashOf(words[i]) : 0;
+    if (table != nullptr) absl::PrefetchToLocalCache(&table->FirstSlot((*hashes)[i]));
+  }
+  for (size_t i = 0; i < words.size() && table != nullptr; ++i) {
+    absl::PrefetchToLocalCache(table->FirstSlot((*hashes)[i]).entry.load(std::memory_order_relaxed));
+  }
 }
 
 void WordCache::Add(std::string_view word, uint64_t hash, absl::Span<const int64_t> ids) {

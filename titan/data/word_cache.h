@@ -3,6 +3,7 @@
 #ifndef TITAN_DATA_WORD_CACHE_H_
 #define TITAN_DATA_WORD_CACHE_H_
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -23,19 +24,16 @@ class WordCache {
   WordCache(const WordCache&) = delete;
   WordCache& operator=(const WordCache&) = delete;
 
-  // Appends the ids of `word`: those of the last time, or what encode(word, ids) appends.
+  // Appends the ids of `words`: of each those of the last time, or what encode(word, ids) appends.
   template <typename Encode>
-  void Append(std::string_view word, const Encode& encode, std::vector<int64_t>* ids) {
-    if (word.size() > kMaxWord) return encode(word, ids);
-    const uint64_t hash = absl::HashOf(word);
-    const Table* const table = newest_.load(std::memory_order_acquire);
-    if (const Entry* const entry = table == nullptr ? nullptr : table->Find(word, hash)) {
-      ids->insert(ids->end(), entry->ids(), entry->ids() + entry->num_ids);
-      return;
+  void Append(absl::Span<const std::string_view> words, const Encode& encode, std::vector<int64_t>* ids) {
+    std::array<uint64_t, kBatch> hashes;
+    while (!words.empty()) {
+      const absl::Span<const std::string_view> batch = words.subspan(0, kBatch);
+      Prefetch(batch, &hashes);
+      for (size_t i = 0; i < batch.size(); ++i) AppendWord(batch[i], hashes[i], encode, ids);
+      words.remove_prefix(batch.size());
     }
-    const size_t before = ids->size();
-    encode(word, ids);
-    Add(word, hash, absl::MakeConstSpan(*ids).subspan(before));
   }
 
  private:
@@ -45,6 +43,7 @@ class WordCache {
   static constexpr size_t kChunk = 1 << 16;      // bytes that are allocated at once
   static constexpr size_t kFirstTable = 1 << 8;
   static constexpr size_t kMaxProbes = 32;
+  static constexpr size_t kBatch = 16;  // words that are fetched from memory at once
 
   // What the ids, and behind them the word, follow in memory.
   struct Entry {
@@ -76,6 +75,8 @@ class WordCache {
       return nullptr;
     }
 
+    const Slot& FirstSlot(uint64_t hash) const { return slots_[hash & mask_]; }
+
     // One thread at a time. A word whose places are all taken is left out.
     void Add(const Entry* entry, uint64_t hash);
     // Adds all that `table` has.
@@ -86,6 +87,23 @@ class WordCache {
     const size_t mask_;
     const std::unique_ptr<Slot[]> slots_;
   };
+
+  // Hashes `words`, and asks the processor for what the cache has of them, so that it need not wait for one after
+  // another.
+  void Prefetch(absl::Span<const std::string_view> words, std::array<uint64_t, kBatch>* hashes) const;
+
+  template <typename Encode>
+  void AppendWord(std::string_view word, uint64_t hash, const Encode& encode, std::vector<int64_t>* ids) {
+    if (word.size() > kMaxWord) return encode(word, ids);
+    const Table* const table = newest_.load(std::memory_order_acquire);
+    if (const Entry* const entry = table == nullptr ? nullptr : table->Find(word, hash)) {
+      ids->insert(ids->end(), entry->ids(), entry->ids() + entry->num_ids);
+      return;
+    }
+    const size_t before = ids->size();
+    encode(word, ids);
+    Add(word, hash, absl::MakeConstSpan(*ids).subspan(before));
+  }
 
   void Add(std::string_view word, uint64_t hash, absl::Span<const int64_t> ids);
   // nullptr if there is no room.
