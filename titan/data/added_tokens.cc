@@ -1,5 +1,7 @@
 #include "titan/data/added_tokens.h"
 
+#include <algorithm>
+
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "titan/base/status_macros.h"
@@ -53,7 +55,9 @@ AddedTokenFinder::AddedTokenFinder(const std::vector<AddedToken>& tokens) {
   token_at_.push_back(-1);
   for (const AddedToken& token : tokens) {
     if (token.content.empty()) continue;
-    starts_[static_cast<unsigned char>(token.content[0])] = true;
+    bool& is_start = starts_[static_cast<unsigned char>(token.content[0])];
+    if (!is_start) start_bytes_.push_back(token.content[0]);
+    is_start = true;
     int32_t node = 0;
     for (const char byte : token.content) {
       const auto [child, added] = children_.try_emplace(Key(node, byte), static_cast<int32_t>(token_at_.size()));
@@ -66,8 +70,15 @@ AddedTokenFinder::AddedTokenFinder(const std::vector<AddedToken>& tokens) {
   }
 }
 
+size_t AddedTokenFinder::NextStart(std::string_view text, size_t from) const {
+  // Mostly there is one, such as '<'.
+  if (start_bytes_.size() <= 1)
+    return start_bytes_.empty() ? text.size() : std::min(text.find(start_bytes_[0], from), text.size());
+  while (from < text.size() && !starts_[static_cast<unsigned char>(text[from])]) ++from;
+  return from;
+}
+
 const AddedToken* AddedTokenFinder::LongestPrefix(std::string_view text) const {
-  if (!starts_[static_cast<unsigned char>(text[0])]) return nullptr;
   int32_t node = 0;
   int32_t longest = -1;
   for (const char byte : text) {
@@ -81,7 +92,7 @@ const AddedToken* AddedTokenFinder::LongestPrefix(std::string_view text) const {
 
 void AddedTokenFinder::Split(std::string_view text, std::vector<Piece>* pieces) const {
   size_t done = 0;  // all before is in `pieces`
-  for (size_t i = 0; i < text.size();) {
+  for (size_t i = NextStart(text, 0); i < text.size(); i = NextStart(text, i)) {
     const AddedToken* token = LongestPrefix(text.substr(i));
     if (token == nullptr) {
       ++i;

@@ -41,10 +41,13 @@ class AddedTokenFinder {
   void Split(std::string_view text, std::vector<Piece>* pieces) const;
 
  private:
+  // Where in `text`, from `from` on, a token could start; the size of `text` if nowhere.
+  size_t NextStart(std::string_view text, size_t from) const;
   // The longest token that starts at the beginning of `text`; nullptr if none does.
   const AddedToken* LongestPrefix(std::string_view text) const;
 
   std::array<bool, 256> starts_ = {};  // bytes that some token begins with
+  std::string start_bytes_;            // the same as a list
   std::vector<AddedToken> tokens_;
   std::vector<int32_t> token_at_;                    // by node of the tree of all tokens: into tokens_, or -1
   absl::flat_hash_map<uint64_t, int32_t> children_;  // by node << 8 | byte

@@ -7,6 +7,7 @@
 #include <tuple>
 #include <utility>
 
+#include "absl/hash/hash.h"
 #include "absl/status/status.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
@@ -20,7 +21,7 @@ namespace titan {
 namespace {
 
 constexpr int64_t kMaxId = 1 << 24;
-constexpr size_t kMaxShortWord = 48;
+constexpr size_t kMaxShortWord = 128;
 constexpr std::string_view kSpace = "\u2581";  // as sentencepiece writes it
 
 uint64_t Key(int32_t left, int32_t right) { return static_cast<uint64_t>(left) << 32 | static_cast<uint32_t>(right); }
@@ -113,6 +114,10 @@ absl::Status Bpe::ReadUnknown(const nlohmann::json& model) {
     fallback_ids_[byte] = found == ids_.end() ? -1 : found->second;
     has_all_bytes &= found != ids_.end();
   }
+  for (int c = 0; c < 128; ++c) {
+    const auto found = ids_.find(std::string(1, static_cast<char>(c)));
+    ascii_ids_[c] = found == ids_.end() ? -1 : found->second;
+  }
   if (!Member(model, "unk_token").is_null()) {
     TITAN_ASSIGN_OR_RETURN(const std::string unknown, StringMember(model, "unk_token"));
     const auto found = ids_.find(unknown);
@@ -125,12 +130,19 @@ absl::Status Bpe::ReadUnknown(const nlohmann::json& model) {
         "not supported yet: a vocabulary of characters with neither \"unk_token\" nor a byte fallback for all bytes "
         "(unknown characters would silently be lost)");
   }
+  if (!ignore_merges_ && suffix_.empty()) {
+    // With a fallback for all bytes no character is unknown, and none waits for what comes behind a newline.
+    const int32_t newline_id = ascii_ids_['\n'] < 0 && has_all_bytes ? fallback_ids_['\n'] : ascii_ids_['\n'];
+    cuts_at_newlines_ = newline_id >= 0 && newline_id != unknown_id_;
+    newline_id_ = newline_id;
+  }
   return absl::OkStatus();
 }
 
 absl::Status Bpe::ReadMerges(const nlohmann::json& merges) {
   if (!merges.is_array()) return absl::InvalidArgumentError("model: \"merges\" must be a list");
-  merges_.reserve(merges.size());
+  absl::flat_hash_map<uint64_t, Merge> found;
+  found.reserve(merges.size());
   const auto space = ids_.find(kSpace);
   cuts_at_spaces_ =
       !byte_level_ && !ignore_merges_ && suffix_.empty() && space != ids_.end() && space->second != unknown_id_;
@@ -151,45 +163,85 @@ absl::Status Bpe::ReadMerges(const nlohmann::json& merges) {
       return error(absl::StrCat("of \"", pair->first, "\" and \"", pair->second, "\" is not in the vocabulary"));
     }
     if (absl::StartsWith(*right, kSpace) && !absl::EndsWith(*left, kSpace)) cuts_at_spaces_ = false;
-    merges_[Key(left_id->second, right_id->second)] = {rank, result->second};  // of equals the last one counts
+    if (left_id->second == newline_id_ || right_id->second == newline_id_) cuts_at_newlines_ = false;
+    found[Key(left_id->second, right_id->second)] = {rank, result->second};  // of equals the last one counts
     ++rank;
   }
+  BuildMergeTable(found);
+  stops_[static_cast<unsigned char>(kSpace[0])] = cuts_at_spaces_;
+  stops_['\n'] = cuts_at_newlines_;
   return absl::OkStatus();
 }
 
-const Bpe::Merge* Bpe::FindMerge(int32_t left, int32_t right) const {
-  const auto found = merges_.find(Key(left, right));
-  return found == merges_.end() ? nullptr : &found->second;
-}
-
-void Bpe::Encode(std::string_view word, std::vector<int64_t>* ids) const {
-  // Without a pre-tokenizer a whole text is one word, too long for the cache and slow to merge.
-  while (cuts_at_spaces_ && !word.empty()) {
-    size_t letters = 0;
-    while (absl::StartsWith(word.substr(letters), kSpace)) letters += kSpace.size();
-    const std::string_view part = word.substr(0, word.find(kSpace, letters));
-    EncodePart(part, ids);
-    word.remove_prefix(part.size());
+void Bpe::BuildMergeTable(const absl::flat_hash_map<uint64_t, Merge>& merges) {
+  size_t size = 64;
+  while (size < 2 * merges.size()) size *= 2;
+  merges_.assign(size, {});
+  may_merge_.assign(size / 4, 0);
+  for (const auto& [key, merge] : merges) {
+    const size_t hash = absl::HashOf(key);
+    may_merge_[hash / 64 % may_merge_.size()] |= uint64_t{1} << hash % 64;
+    size_t i = hash & (size - 1);
+    while (merges_[i].key != kNoMerge) i = (i + 1) & (size - 1);
+    merges_[i] = {key, merge};
   }
-  if (!word.empty()) EncodePart(word, ids);
 }
 
-void Bpe::EncodePart(std::string_view part, std::vector<int64_t>* ids) const {
-  cache_.Append(part, [this](std::string_view word) { return EncodeUncached(word); }, ids);
+const Bpe::Merge* Bpe::FindMerge(int32_t left, int32_t right) const {
+  const uint64_t key = Key(left, right);
+  const size_t hash = absl::HashOf(key);
+  if ((may_merge_[hash / 64 & (may_merge_.size() - 1)] >> hash % 64 & 1) == 0) return nullptr;
+  const size_t mask = merges_.size() - 1;
+  for (size_t i = hash & mask;; i = (i + 1) & mask) {
+    if (merges_[i].key == key) return &merges_[i].merge;
+    if (merges_[i].key == kNoMerge) return nullptr;
+  }
 }
 
-std::vector<int32_t> Bpe::EncodeUncached(std::string_view word) const {
+void Bpe::Encode(absl::Span<const std::string_view> words, std::vector<int64_t>* ids) const {
+  const auto encode = [this](std::string_view word, std::vector<int64_t>* ids) { EncodeUncached(word, ids); };
+  if (!cuts_at_spaces_ && !cuts_at_newlines_) return cache_.Append(words, encode, ids);
+  // Without a pre-tokenizer a whole text is one word, too long for the cache and slow to merge.
+  std::vector<std::string_view> parts;
+  size_t bytes = 0;
+  for (const std::string_view word : words) bytes += word.size();
+  parts.reserve(bytes / 4);
+  for (std::string_view word : words) {
+    while (!word.empty()) {
+      parts.push_back(word.substr(0, EndOfPart(word)));
+      word.remove_prefix(parts.back().size());
+    }
+  }
+  cache_.Append(parts, encode, ids);
+}
+
+size_t Bpe::EndOfPart(std::string_view word) const {
+  size_t end = 0;
+  while (cuts_at_newlines_ && end < word.size() && word[end] == '\n') ++end;
+  if (end > 0) return end;
+  while (cuts_at_spaces_ && absl::StartsWith(word.substr(end), kSpace)) end += kSpace.size();
+  for (; end < word.size(); ++end) {
+    if (!stops_[static_cast<unsigned char>(word[end])]) continue;
+    if (word[end] == '\n' || absl::StartsWith(word.substr(end), kSpace)) break;
+  }
+  return end;
+}
+
+void Bpe::EncodeUncached(std::string_view word, std::vector<int64_t>* ids) const {
   if (ignore_merges_) {
     const auto found = ids_.find(word);
-    if (found != ids_.end()) return {found->second};
+    if (found != ids_.end()) {
+      ids->push_back(found->second);
+      return;
+    }
   }
-  std::vector<int32_t> symbols = byte_level_ ? BytesOf(word) : CharactersOf(word);
+  Symbols symbols = byte_level_ ? BytesOf(word) : CharactersOf(word);
   symbols.size() <= kMaxShortWord ? MergeShort(&symbols) : MergeLong(&symbols);
-  return symbols;
+  ids->insert(ids->end(), symbols.begin(), symbols.end());
 }
 
-std::vector<int32_t> Bpe::BytesOf(std::string_view word) const {
-  std::vector<int32_t> symbols;
+Bpe::Symbols Bpe::BytesOf(std::string_view word) const {
+  Symbols symbols;
   symbols.reserve(word.size());
   for (const char byte : word) symbols.push_back(byte_ids_[static_cast<unsigned char>(byte)]);
   // In the byte-level alphabet a byte is a character: the suffix belongs to the last byte.
@@ -197,8 +249,8 @@ std::vector<int32_t> Bpe::BytesOf(std::string_view word) const {
   return symbols;
 }
 
-std::vector<int32_t> Bpe::CharactersOf(std::string_view word) const {
-  std::vector<int32_t> symbols;
+Bpe::Symbols Bpe::CharactersOf(std::string_view word) const {
+  Symbols symbols;
   symbols.reserve(word.size());
   bool unknown_waits = false;  // for more unknown characters that may fuse with it
   const auto flush = [&] {
@@ -207,7 +259,14 @@ std::vector<int32_t> Bpe::CharactersOf(std::string_view word) const {
   };
   std::string with_suffix;
   for (size_t begin = 0; begin < word.size();) {
-    const size_t end = begin + Utf8Length(word[begin]);
+    const auto lead = static_cast<unsigned char>(word[begin]);
+    if (lead < 0x80 && ascii_ids_[lead] >= 0 && suffix_.empty()) {
+      flush();
+      symbols.push_back(ascii_ids_[lead]);
+      ++begin;
+      continue;
+    }
+    const size_t end = begin + Utf8Length(lead);
     std::string_view character = word.substr(begin, end - begin);
     begin = end;
     if (end == word.size() && !suffix_.empty()) {
@@ -233,31 +292,55 @@ std::vector<int32_t> Bpe::CharactersOf(std::string_view word) const {
   return symbols;
 }
 
-void Bpe::MergeShort(std::vector<int32_t>* symbols) const {
-  constexpr Merge kNone = {std::numeric_limits<int32_t>::max(), -1};
-  std::array<Merge, kMaxShortWord> merges;  // merges[i]: of symbols i and i + 1
+void Bpe::MergeShort(Symbols* symbols) const {
+  constexpr uint64_t kNone = std::numeric_limits<uint64_t>::max();
+  const size_t size = symbols->size();
+  int32_t* const ids = symbols->data();
+  // By symbol: its merge with the next one as rank << 32 | symbol, so that the least one is to be done first; what
+  // comes of it; and its neighbours, for symbols that are gone stay in their places.
+  std::array<uint64_t, kMaxShortWord> order;
+  std::array<int32_t, kMaxShortWord> results;
+  std::array<uint32_t, kMaxShortWord> next;
+  std::array<uint32_t, kMaxShortWord> previous;
   const auto look_up = [&](size_t i) {
-    const Merge* merge = FindMerge((*symbols)[i], (*symbols)[i + 1]);
-    return merge == nullptr ? kNone : *merge;
+    const Merge* const merge = next[i] == size ? nullptr : FindMerge(ids[i], ids[next[i]]);
+    order[i] = merge == nullptr ? kNone : static_cast<uint64_t>(merge->rank) << 32 | i;
+    if (merge != nullptr) results[i] = merge->result;
   };
-  size_t size = symbols->size();
-  for (size_t i = 0; i + 1 < size; ++i) merges[i] = look_up(i);
-  while (size > 1) {
-    size_t best = 0;
-    for (size_t i = 1; i + 1 < size; ++i) {
-      if (merges[i].rank < merges[best].rank) best = i;
-    }
-    if (merges[best].rank == kNone.rank) break;
-    (*symbols)[best] = merges[best].result;
-    symbols->erase(symbols->begin() + best + 1);
-    std::copy(merges.begin() + best + 1, merges.begin() + size - 1, merges.begin() + best);
-    --size;
-    if (best > 0) merges[best - 1] = look_up(best - 1);
-    if (best + 1 < size) merges[best] = look_up(best);
+  for (size_t i = 0; i < size; ++i) {
+    next[i] = static_cast<uint32_t>(i + 1);
+    previous[i] = static_cast<uint32_t>(i - 1);  // of the first one: not looked at
+    look_up(i);
   }
+  const size_t padded = (size + 3) / 4 * 4;
+  std::fill(order.begin() + size, order.begin() + padded, kNone);
+  while (true) {
+    // Four at a time, and each without a branch.
+    uint64_t least0 = kNone, least1 = kNone, least2 = kNone, least3 = kNone;
+    for (size_t i = 0; i < padded; i += 4) {
+      const uint64_t order0 = order[i], order1 = order[i + 1], order2 = order[i + 2], order3 = order[i + 3];
+      least0 = order0 < least0 ? order0 : least0;
+      least1 = order1 < least1 ? order1 : least1;
+      least2 = order2 < least2 ? order2 : least2;
+      least3 = order3 < least3 ? order3 : least3;
+    }
+    const uint64_t first = std::min(std::min(least0, least1), std::min(least2, least3));
+    if (first == kNone) break;
+    const auto best = static_cast<uint32_t>(first);
+    ids[best] = results[best];
+    const size_t gone = next[best];
+    order[gone] = kNone;
+    next[best] = next[gone];
+    if (next[best] < size) previous[next[best]] = best;
+    if (best > 0) look_up(previous[best]);
+    look_up(best);
+  }
+  size_t kept = 0;
+  for (size_t i = 0; i < size; i = next[i]) ids[kept++] = ids[i];
+  symbols->resize(kept);
 }
 
-void Bpe::MergeLong(std::vector<int32_t>* symbols) const {
+void Bpe::MergeLong(Symbols* symbols) const {
   constexpr size_t kEnd = std::numeric_limits<size_t>::max();
   struct Link {
     size_t previous;

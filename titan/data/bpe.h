@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/inlined_vector.h"
 #include "absl/status/statusor.h"
 #include "nlohmann/json.hpp"
 #include "titan/data/model.h"
@@ -25,13 +26,21 @@ class Bpe : public Model {
   static absl::StatusOr<std::unique_ptr<Model>> FromJson(const nlohmann::json& model, bool byte_level);
 
   // Merges the neighbours of lowest rank, the leftmost first, until none is left.
-  void Encode(std::string_view word, std::vector<int64_t>* ids) const override;
+  void Encode(absl::Span<const std::string_view> words, std::vector<int64_t>* ids) const override;
 
  private:
   struct Merge {
     int32_t rank;
     int32_t result;
   };
+
+  static constexpr uint64_t kNoMerge = ~uint64_t{0};
+  struct MergeSlot {
+    uint64_t key = kNoMerge;
+    Merge merge = {};
+  };
+
+  using Symbols = absl::InlinedVector<int32_t, 64>;
 
   explicit Bpe(bool byte_level) : byte_level_(byte_level) {}
   absl::Status ReadOptions(const nlohmann::json& model);
@@ -43,28 +52,36 @@ class Bpe : public Model {
   // A token of the file as `ids_` has it; nullopt if no text ever becomes it.
   std::optional<std::string> TextOf(const std::string& token) const;
 
+  void BuildMergeTable(const absl::flat_hash_map<uint64_t, Merge>& merges);
   // nullptr if the two do not merge.
   const Merge* FindMerge(int32_t left, int32_t right) const;
-  void EncodePart(std::string_view part, std::vector<int64_t>* ids) const;
-  std::vector<int32_t> EncodeUncached(std::string_view word) const;
-  std::vector<int32_t> BytesOf(std::string_view word) const;
-  std::vector<int32_t> CharactersOf(std::string_view word) const;
-  void MergeShort(std::vector<int32_t>* symbols) const;  // O(n^2), fastest for words
-  void MergeLong(std::vector<int32_t>* symbols) const;   // O(n log n)
+  // Where the first part of a word ends that can be encoded alone: nothing merges across its end.
+  size_t EndOfPart(std::string_view word) const;
+  void EncodeUncached(std::string_view word, std::vector<int64_t>* ids) const;
+  Symbols BytesOf(std::string_view word) const;
+  Symbols CharactersOf(std::string_view word) const;
+  void MergeShort(Symbols* symbols) const;  // O(n^2), fastest for words
+  void MergeLong(Symbols* symbols) const;   // O(n log n)
 
   const bool byte_level_;
-  bool ignore_merges_ = false;   // a word that is in the vocabulary is one token, whatever the merges say
-  bool fuse_unknown_ = false;    // unknown characters in a row are one token
-  bool cuts_at_spaces_ = false;  // no token goes on where spaces (U+2581) begin: parts between can be encoded alone
-  std::string suffix_;           // the last character of a word has it
+  bool ignore_merges_ = false;        // a word that is in the vocabulary is one token, whatever the merges say
+  bool fuse_unknown_ = false;         // unknown characters in a row are one token
+  bool cuts_at_spaces_ = false;       // no token goes on where spaces (U+2581) begin
+  bool cuts_at_newlines_ = false;     // "\n" is a token by itself, whatever is around it
+  std::array<bool, 256> stops_ = {};  // bytes that a part may end before
+  std::string suffix_;                // the last character of a word has it
   absl::flat_hash_map<std::string, int32_t> ids_;  // by text: raw bytes, if byte_level_
-  absl::flat_hash_map<uint64_t, Merge> merges_;    // by left << 32 | right
+  std::vector<uint64_t> may_merge_;  // bits by hash: most pairs do not merge, and are not looked up in merges_
+  std::vector<MergeSlot> merges_;    // by left << 32 | right: open addressing, at most half full
 
   // If byte_level_: by byte, inside a word and at its end.
   std::array<int32_t, 256> byte_ids_;
   std::array<int32_t, 256> last_byte_ids_;
 
-  // Else: of bytes that are left of unknown characters, if there is such a fallback, -1 where the vocabulary has none.
+  // Else: of ASCII characters; -1 where the vocabulary has none.
+  std::array<int32_t, 128> ascii_ids_;
+  int32_t newline_id_ = -1;
+  // Of bytes that are left of unknown characters, if there is such a fallback, -1 where the vocabulary has none.
   bool byte_fallback_ = false;
   std::array<int32_t, 256> fallback_ids_;
   int32_t unknown_id_ = -1;  // -1: none

@@ -39,12 +39,12 @@ absl::StatusOr<Metaspace> Metaspace::FromJson(const nlohmann::json& component) {
 void Metaspace::Replace(std::string_view word, bool at_start, std::string* text) const {
   const bool prepend = scheme_ == Scheme::kAlways || (scheme_ == Scheme::kFirst && at_start);
   if (prepend && !absl::StartsWith(word, " ") && !absl::StartsWith(word, replacement_)) *text += replacement_;
-  for (const char c : word) {
-    if (c == ' ') {
-      *text += replacement_;
-    } else {
-      text->push_back(c);
-    }
+  while (true) {
+    const size_t space = word.find(' ');
+    text->append(word.substr(0, space));
+    if (space == std::string_view::npos) return;
+    text->append(replacement_);
+    word.remove_prefix(space + 1);
   }
 }
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "nlohmann/json.hpp"
 
 namespace titan {
@@ -22,8 +23,8 @@ class Model {
   // `byte_level`: the vocabulary is written in the byte-level alphabet, and words are raw bytes.
   static absl::StatusOr<std::unique_ptr<Model>> FromJson(const nlohmann::json& model, bool byte_level);
 
-  // Appends the ids of `word`, which is not empty. Thread-safe; words that come again are looked up.
-  virtual void Encode(std::string_view word, std::vector<int64_t>* ids) const = 0;
+  // Appends the ids of `words`, none of which is empty. Thread-safe; words that come again are looked up.
+  virtual void Encode(absl::Span<const std::string_view> words, std::vector<int64_t>* ids) const = 0;
 
   // The vocabulary as it is written in the file, with its ids.
   const std::vector<std::pair<std::string, int32_t>>& vocabulary() const { return vocabulary_; }

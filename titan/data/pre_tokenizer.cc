@@ -8,6 +8,7 @@
 #include "titan/data/json.h"
 #include "titan/data/replacement.h"
 #include "titan/data/utf8.h"
+#include "titan/data/white_space.h"
 
 namespace titan {
 namespace {
@@ -33,6 +34,16 @@ absl::Status SplitPiece(const Regex& regex, bool keep_matches, bool keep_gaps, s
   }
   add(done, piece.size(), keep_gaps);
   return absl::OkStatus();
+}
+
+// Appends what lies between white space.
+void SplitAtWhiteSpace(std::string_view piece, std::vector<std::string_view>* words) {
+  while (true) {
+    piece.remove_prefix(LeadingSpace(piece));
+    if (piece.empty()) return;
+    words->push_back(piece.substr(0, UntilSpace(piece)));
+    piece.remove_prefix(words->back().size());
+  }
 }
 
 // Appends the words that Metaspace makes of `pieces`; they live in `*storage`.
@@ -68,7 +79,10 @@ absl::Status PreTokenizer::Add(const nlohmann::json& component) {
   if (type == "Split") return AddSplit(component);
   if (type == "ByteLevel") return AddByteLevel(component);
   if (type == "Metaspace") return AddMetaspace(component);
-  if (type == "WhitespaceSplit") return AddRegex("\\s", /*keep_matches=*/false, /*keep_gaps=*/true);
+  if (type == "WhitespaceSplit") {
+    steps_.emplace_back(std::in_place_type<WhiteSpaceSplit>);
+    return absl::OkStatus();
+  }
   if (type == "Digits") {
     TITAN_ASSIGN_OR_RETURN(const bool individual, BoolMember(component, "individual_digits", false));
     return AddRegex(individual ? "\\p{N}" : "\\p{N}+", true, true);
@@ -126,6 +140,10 @@ absl::Status PreTokenizer::Split(std::string_view text, bool at_start, std::stri
     words->reserve(pieces.size() + text.size() / 4);
     if (const Metaspace* metaspace = std::get_if<Metaspace>(&step)) {
       ApplyMetaspace(*metaspace, pieces, at_start ? text.data() : nullptr, storage, words);
+      continue;
+    }
+    if (std::holds_alternative<WhiteSpaceSplit>(step)) {
+      for (const std::string_view piece : pieces) SplitAtWhiteSpace(piece, words);
       continue;
     }
     const auto& split = std::get<RegexSplit>(step);

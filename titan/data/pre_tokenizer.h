@@ -38,7 +38,8 @@ class PreTokenizer {
     bool keep_matches;  // false: matches are dropped
     bool keep_gaps;     // false: what lies between matches is dropped
   };
-  using Step = std::variant<RegexSplit, Metaspace>;
+  struct WhiteSpaceSplit {};
+  using Step = std::variant<RegexSplit, WhiteSpaceSplit, Metaspace>;
 
   absl::Status Add(const nlohmann::json& component);
   absl::Status AddRegex(std::string_view pattern, bool keep_matches, bool keep_gaps);

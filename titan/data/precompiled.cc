@@ -116,6 +116,7 @@ absl::StatusOr<std::shared_ptr<const Precompiled>> Precompiled::Parse(std::strin
   result->replacements_ = std::string(charsmap.substr(tree_bytes));
   if (FindInvalidUtf8(result->replacements_).has_value()) return Damaged("has replacements that are not UTF-8");
   TITAN_RETURN_IF_ERROR(result->ReadKeys(charsmap.substr(0, tree_bytes)));
+  result->FindPlainBytes();
   return result;
 }
 
@@ -149,6 +150,29 @@ std::optional<std::string_view> Precompiled::Find(std::string_view chunk) const 
   return std::nullopt;
 }
 
+void Precompiled::FindPlainBytes() {
+  ascii_.fill(-1);
+  for (int byte = 0; byte < 0x80; ++byte) {
+    if (byte == '\r') continue;  // may begin a cluster of two
+    const std::string character(1, static_cast<char>(byte));
+    const std::string_view replacement = Find(character).value_or(character);
+    if (replacement.size() == 1) ascii_[byte] = static_cast<unsigned char>(replacement[0]);
+  }
+}
+
+size_t Precompiled::AppendPlainBytes(std::string_view text, std::string* out) const {
+  size_t size = 0;
+  while (size < text.size() && ascii_[static_cast<unsigned char>(text[size])] >= 0) ++size;
+  // What is not ASCII may belong to the byte before it.
+  if (size > 0 && size < text.size() && static_cast<unsigned char>(text[size]) >= 0x80) --size;
+  const size_t begin = out->size();
+  out->append(text.substr(0, size));
+  for (size_t i = begin; i < out->size(); ++i) {
+    (*out)[i] = static_cast<char>(ascii_[static_cast<unsigned char>((*out)[i])]);
+  }
+  return size;
+}
+
 void Precompiled::AppendCharacters(std::string_view characters, std::string* out) const {
   while (!characters.empty()) {
     const std::string_view character = characters.substr(0, Utf8Length(characters[0]));
@@ -161,7 +185,11 @@ std::string Precompiled::Apply(std::string_view text) const {
   std::string out;
   out.reserve(text.size());
   std::string_view before;
-  while (!text.empty()) {
+  while (true) {
+    const size_t plain = AppendPlainBytes(text, &out);
+    if (plain > 0) before = text.substr(plain - 1, 1);
+    text.remove_prefix(plain);
+    if (text.empty()) return out;
     const std::string_view cluster = text.substr(0, FirstGrapheme(text));
     std::optional<std::string_view> replacement;
     if (cluster.size() <= kMaxChunk && !IsJoinedByVirama(before, cluster)) replacement = Find(cluster);
@@ -173,7 +201,6 @@ std::string Precompiled::Apply(std::string_view text) const {
     before = cluster;
     text.remove_prefix(cluster.size());
   }
-  return out;
 }
 
 }  // namespace titan

@@ -44,11 +44,16 @@ class Precompiled {
   absl::Status AddKey(const std::string& key, size_t value);
   // The replacement of the shortest key that `chunk`, shorter than 6 bytes, begins with; nullopt if none does.
   std::optional<std::string_view> Find(std::string_view chunk) const;
+  // Fills in `ascii_`.
+  void FindPlainBytes();
+  // Appends what becomes of the clusters of single bytes that `text` begins with, as many as `ascii_` has; how many.
+  size_t AppendPlainBytes(std::string_view text, std::string* out) const;
   void AppendCharacters(std::string_view characters, std::string* out) const;
 
   std::string replacements_;
   absl::flat_hash_map<uint64_t, std::string_view> keys_;  // packed; into replacements_
   std::array<uint8_t, 256> lengths_ = {};                 // by first byte: bit n, if a key of n bytes begins with it
+  std::array<int16_t, 256> ascii_;                        // by byte: the one that it becomes by itself, -1: see there
   int64_t growth_ = 1;
 };
 

@@ -32,8 +32,21 @@ class Replacement {
   int64_t growth() const;
 
  private:
+  // A character that is matched as often as it stands in a row, at least `min` times: the regular expression " {2,}".
+  struct Run {
+    char character;
+    size_t min;
+  };
+
+  // The run that `expression` matches; nullopt if it is of another kind.
+  static std::optional<Run> RunOf(std::string_view expression);
+  std::string ReplaceLiteral(std::string_view text) const;
+  std::string ReplaceByte(std::string_view text) const;
+  std::string ReplaceRuns(std::string_view text) const;
+
   std::string literal_;
   std::optional<Regex> regex_;
+  std::optional<Run> run_;  // what `regex_` matches, if that is all there is to it
   std::string content_;
 };
 

@@ -172,7 +172,7 @@ class StagedTokenizer : public Tokenizer {
       }
       const bool piece_at_start = at_start && piece.text.data() == normalized.data();
       TITAN_RETURN_IF_ERROR(stages_.pre_tokenizer.Split(piece.text, piece_at_start, &words_storage, &words));
-      for (const std::string_view word : words) stages_.model->Encode(word, ids);
+      stages_.model->Encode(words, ids);
     }
     return absl::OkStatus();
   }

@@ -80,6 +80,58 @@ TEST(TokenizerStages, BpeMarksTheEndOfAWordOfCharacters) {
   Expect(json, {{"ab abab b q aq", {8, 3, 8, 7, 0, 1, 0}, "ab</w>abab</w>b</w><unk>a<unk>"}});
 }
 
+// Texts are cut at newlines only if these are tokens by themselves.
+TEST(TokenizerStages, BpeMergesNewlinesOrNot) {
+  nlohmann::json json = SmallBpe();
+  json["model"]["vocab"].update({{"\n", 9}, {"a\n", 10}, {"\nb", 11}, {"\n\n", 12}});
+  Expect(json, {{"a\nb\n\n\u2581a\n", {1, 9, 2, 9, 9, 6, 9}, "a\nb\n\n\u2581a\n"},
+                {"q\n\nqx\nx", {0, 9, 9, 0, 0, 9, 0}, "<unk>\n\n<unk><unk>\n<unk>"}});
+  json["model"]["fuse_unk"] = true;
+  Expect(json, {{"q\n\nqx\nx", {0, 9, 9, 0, 9, 0}, "<unk>\n\n<unk>\n<unk>"}});
+  json["model"]["byte_fallback"] = true;
+  Expect(json, {{"q\n\nqx\nx", {0, 9, 9, 4, 0, 9, 4}, "<unk>\n\nx<unk>\nx"}});
+  json["model"]["merges"] = {"a b", "\u2581 a", "\n \n"};
+  Expect(json, {{"a\nb\n\n\u2581a\n", {1, 9, 2, 12, 6, 9}, "a\nb\n\n\u2581a\n"}});
+  json["model"]["merges"] = {"a b", "\u2581 a", "a \n", "\n b"};
+  Expect(json, {{"\n\na\n", {9, 9, 10}, "\n\na\n"}, {"a\nb\nb", {10, 2, 11}, "a\nb\nb"}});
+}
+
+// A newline that is unknown fuses with its neighbours; one that falls back to its byte goes before them.
+TEST(TokenizerStages, BpeDoesNotCutAtUnknownNewlines) {
+  nlohmann::json json = SmallBpe();
+  json["model"]["fuse_unk"] = true;
+  json["model"]["byte_fallback"] = true;
+  Expect(json, {{"a\nb\n\na", {1, 0, 2, 0, 1}, "a<unk>b<unk>a"}, {"q\nq\n\nqx\nx", {4, 4, 0}, "xx<unk>"}});
+  json["model"]["vocab"]["<0x0A>"] = 9;
+  Expect(json,
+         {{"a\nb\n\na", {1, 9, 2, 9, 9, 1}, "a\nb\n\na"}, {"q\nq\n\nqx\nx", {9, 9, 9, 4, 9, 4, 0}, "\n\n\nx\nx<unk>"}});
+}
+
+TEST(TokenizerStages, ReplacesBytesStringsAndRuns) {
+  struct Case {
+    nlohmann::json pattern;
+    const char* content;
+    std::vector<int64_t> ids;
+  };
+  const std::string text = "cacbccaccccb";
+  nlohmann::json json = SmallBpe();
+  for (const Case& expected :
+       std::vector<Case>{{{{"String", "c"}}, "ab", {3, 1, 3, 2, 3, 3, 1, 3, 3, 3, 3, 2}},
+                         {{{"String", "c"}}, "", {3, 3}},
+                         {{{"String", "c"}}, "\u2581a\u2581a\u2581a", {6, 6, 6, 1, 6, 6, 5, 3, 6, 6, 6, 6, 6, 6,
+                                                                       1, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 5, 3}},
+                         {{{"String", "cc"}}, "b", {0, 1, 0, 2, 2, 3, 2, 2}},
+                         {{{"Regex", "c{2,}"}}, "b", {0, 1, 0, 2, 2, 3, 2}},
+                         {{{"Regex", "c+"}}, "b", {2, 3, 2, 2, 3, 2}},
+                         {{{"Regex", "c{1,}"}}, "\u2581", {6, 5, 2, 6, 5, 2}},
+                         {{{"Regex", "c{2,3}"}}, "b", {0, 1, 0, 2, 2, 3, 0, 2}}}) {
+    json["normalizer"] = {{"type", "Replace"}, {"pattern", expected.pattern}, {"content", expected.content}};
+    const auto tokenizer = Tokenizer::Parse(json.dump());
+    ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+    EXPECT_EQ((*tokenizer)->Encode(text, false).value(), expected.ids) << expected.pattern << expected.content;
+  }
+}
+
 TEST(TokenizerStages, MetaspacePrependsAlwaysFirstOrNever) {
   nlohmann::json json = SmallBpe();
   json["added_tokens"] = {{{"id", 9}, {"content", "<s>"}, {"special", true}}};

@@ -88,6 +88,24 @@ TEST(Tokenizer, KnowsWhereDocumentsBeginAndEnd) {
   EXPECT_EQ((*deepseek)->eos_id(), 2701);
 }
 
+// What the fast ways through text that is mostly ASCII leave to others: marks, control characters, white space of all
+// kinds, long words, added tokens inside of words. Ids from Hugging Face's `tokenizers` 0.23.3.
+TEST(Tokenizer, RandomTextsAsHuggingFace) {
+  for (const std::string fixture : {"llama2_spm", "t5_unigram", "t5_precompiled"}) {
+    const auto tokenizer = Tokenizer::Load(TestData(fixture + "/tokenizer.json"));
+    ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+    const std::vector<nlohmann::json> cases = ReadLines(TestData(fixture + "/random.jsonl"));
+    ASSERT_EQ(cases.size(), 300u);
+    for (int pass = 0; pass < 2; ++pass) {
+      for (const nlohmann::json& expected : cases) {
+        const auto ids = (*tokenizer)->Encode(expected["text"].get<std::string>(), false);
+        ASSERT_TRUE(ids.ok()) << ids.status();
+        EXPECT_EQ(*ids, expected["ids"].get<std::vector<int64_t>>()) << fixture << ": " << expected["text"];
+      }
+    }
+  }
+}
+
 // Hugging Face, tokenizers 0.23.3: of paths whose scores are equal but for rounding it takes the one that its JSON
 // reader's rounding favours.
 TEST(Tokenizer, RoundsScoresAsHuggingFace) {

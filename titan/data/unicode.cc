@@ -164,8 +164,7 @@ std::string NormalizeUnicode(std::string_view text, UnicodeForm form) {
   size_t i = 0;
   while (i < text.size()) {
     // ASCII is its own normal form; only the last character before others can become one with what follows.
-    size_t ascii_end = i;
-    while (ascii_end < text.size() && IsAscii(text[ascii_end])) ++ascii_end;
+    const size_t ascii_end = i + AsciiPrefix(text.substr(i));
     if (ascii_end == text.size()) return out.append(text.substr(i));
     if (ascii_end > i) {
       out.append(text.substr(i, ascii_end - 1 - i));

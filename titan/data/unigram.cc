@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <limits>
 #include <string>
 #include <utility>
@@ -19,8 +20,6 @@ namespace {
 constexpr size_t kMaxTokens = 1 << 24;
 // An unknown character scores this much less than the worst token.
 constexpr double kUnknownPenalty = 10;
-
-uint64_t Key(int32_t node, unsigned char byte) { return static_cast<uint64_t>(node) << 8 | byte; }
 
 // Hugging Face's JSON reader takes the digits of a number as an integer and multiplies or divides by a power of ten:
 // the last bit can differ from the nearest double. Where two paths have equal scores but for rounding, that decides.
@@ -60,7 +59,11 @@ absl::StatusOr<std::unique_ptr<Model>> Unigram::FromJson(const nlohmann::json& m
     return absl::InvalidArgumentError(absl::StrCat("model: no token has the \"unk_id\" ", unknown_id));
   }
   result->unknown_id_ = static_cast<int32_t>(unknown_id);
-  TITAN_ASSIGN_OR_RETURN(result->byte_fallback_, BoolMember(model, "byte_fallback", false));
+  TITAN_ASSIGN_OR_RETURN(const bool byte_fallback, BoolMember(model, "byte_fallback", false));
+  for (int byte = 0; byte < 256; ++byte) {
+    const auto found = byte_fallback ? result->ids_.find(ByteFallbackToken(byte)) : result->ids_.end();
+    result->fallback_ids_[byte] = found == result->ids_.end() ? -1 : found->second;
+  }
   return std::unique_ptr<Model>(std::move(result));
 }
 
@@ -78,35 +81,67 @@ absl::Status Unigram::ReadVocabulary(const nlohmann::json& vocabulary) {
     scores_.push_back(entry[1].is_number_float() ? AsHuggingFaceReads(score) : score);
   }
   unknown_score_ = *std::min_element(scores_.begin(), scores_.end()) - kUnknownPenalty;
-  token_at_.push_back(-1);
   for (const auto& [token, id] : vocabulary_) {
-    if (token.empty()) continue;
-    ids_[token] = id;  // of equals the last one counts
-    int32_t node = 0;
-    for (const char byte : token) {
-      const auto [child, added] =
-          children_.try_emplace(Key(node, static_cast<unsigned char>(byte)), static_cast<int32_t>(token_at_.size()));
-      if (added) token_at_.push_back(-1);
-      node = child->second;
-    }
-    token_at_[node] = id;
+    if (!token.empty()) ids_[token] = id;  // of equals the last one counts
   }
+  BuildTree();
   return absl::OkStatus();
 }
 
-int32_t Unigram::Child(int32_t node, unsigned char byte) const {
-  const auto found = children_.find(Key(node, byte));
-  return found == children_.end() ? -1 : found->second;
+void Unigram::BuildTree() {
+  std::vector<std::string_view> tokens;
+  tokens.reserve(ids_.size());
+  for (const auto& [token, id] : ids_) tokens.push_back(token);
+  std::sort(tokens.begin(), tokens.end());
+  // Of each node of a depth, the tokens that begin with the bytes that lead to it.
+  struct Range {
+    size_t begin;
+    size_t end;
+  };
+  std::vector<Range> level = {{0, tokens.size()}};
+  nodes_.emplace_back();
+  labels_.push_back(0);
+  for (size_t depth = 0; !level.empty(); ++depth) {
+    std::vector<Range> next_level;
+    size_t number = nodes_.size() - level.size();
+    for (Range range : level) {
+      Node node;
+      if (range.begin < range.end && tokens[range.begin].size() == depth) {
+        node.id = ids_[tokens[range.begin++]];
+        node.score = scores_[node.id];
+      }
+      node.first_child = static_cast<uint32_t>(nodes_.size());
+      while (range.begin < range.end) {
+        const char byte = tokens[range.begin][depth];
+        size_t end = range.begin + 1;
+        while (end < range.end && tokens[end][depth] == byte) ++end;
+        next_level.push_back({range.begin, end});
+        labels_.push_back(byte);
+        nodes_.emplace_back();
+        ++node.num_children;
+        range.begin = end;
+      }
+      nodes_[number++] = node;
+    }
+    level = std::move(next_level);
+  }
 }
 
-std::vector<Unigram::Part> Unigram::BestParts(std::string_view word) const {
+const Unigram::Node* Unigram::Child(const Node& node, unsigned char byte) const {
+  if (node.num_children == 0) return nullptr;
+  const char* const labels = labels_.data() + node.first_child;
+  const void* const found = std::memchr(labels, byte, node.num_children);
+  return found == nullptr ? nullptr : &nodes_[node.first_child + (static_cast<const char*>(found) - labels)];
+}
+
+Unigram::Parts Unigram::BestParts(std::string_view word) const {
   constexpr size_t kNowhere = std::numeric_limits<size_t>::max();
   struct Path {
     double score = 0;
     size_t begin = kNowhere;  // of its last token
     int32_t id = 0;           // of its last token
   };
-  std::vector<Path> paths(word.size() + 1);  // the best one to each offset
+  absl::InlinedVector<Path, 64> paths(word.size() + 1);  // the best one to each offset
   const auto offer = [&](size_t begin, size_t end, double token_score, int32_t id) {
     const double score = token_score + paths[begin].score;
     if (paths[end].begin == kNowhere || score > paths[end].score) paths[end] = {score, begin, id};
@@ -114,58 +149,57 @@ std::vector<Unigram::Part> Unigram::BestParts(std::string_view word) const {
   for (size_t begin = 0; begin < word.size();) {
     const size_t next = begin + Utf8Length(word[begin]);
     bool has_character = false;
-    int32_t node = 0;
+    const Node* node = &nodes_[0];
     for (size_t end = begin + 1; end <= word.size(); ++end) {
-      node = Child(node, word[end - 1]);
-      if (node < 0) break;
-      const int32_t id = token_at_[node];
-      if (id < 0) continue;
-      offer(begin, end, scores_[id], id);
+      node = Child(*node, word[end - 1]);
+      if (node == nullptr) break;
+      if (node->id < 0) continue;
+      offer(begin, end, node->score, node->id);
       has_character |= end == next;
     }
     if (!has_character) offer(begin, next, unknown_score_, unknown_id_);
     begin = next;
   }
-  std::vector<Part> parts;  // from the last one
+  Parts parts;
   for (size_t end = word.size(); end > 0; end = paths[end].begin) {
-    const bool is_known = paths[end].id != unknown_id_;
-    if (!is_known && !parts.empty() && !parts.back().is_known) {
+    const int32_t id = paths[end].id;
+    if (id == unknown_id_ && !parts.empty() && parts.back().id == unknown_id_) {
       parts.back().begin = paths[end].begin;
     } else {
-      parts.push_back({paths[end].begin, end, is_known});
+      parts.push_back({paths[end].begin, end, id});
     }
   }
-  std::reverse(parts.begin(), parts.end());
   return parts;
 }
 
-std::vector<int32_t> Unigram::EncodeUncached(std::string_view word) const {
-  std::vector<int32_t> ids;
-  for (const Part& part : BestParts(word)) {
-    const std::string_view text = word.substr(part.begin, part.end - part.begin);
-    // Unknown characters in a row may spell a token.
-    const auto found = ids_.find(text);
-    if (found != ids_.end()) {
-      ids.push_back(found->second);
-      continue;
-    }
-    std::vector<int32_t> bytes;
-    for (size_t i = 0; byte_fallback_ && i < text.size(); ++i) {
-      const auto byte = ids_.find(ByteFallbackToken(text[i]));
-      if (byte == ids_.end()) break;
-      bytes.push_back(byte->second);
-    }
-    if (bytes.size() == text.size()) {
-      ids.insert(ids.end(), bytes.begin(), bytes.end());
+void Unigram::EncodeUncached(std::string_view word, std::vector<int64_t>* ids) const {
+  const Parts parts = BestParts(word);
+  for (size_t i = parts.size(); i-- > 0;) {
+    if (parts[i].id != unknown_id_) {
+      ids->push_back(parts[i].id);
     } else {
-      ids.push_back(unknown_id_);
+      EncodeUnknown(word.substr(parts[i].begin, parts[i].end - parts[i].begin), ids);
     }
   }
-  return ids;
 }
 
-void Unigram::Encode(std::string_view word, std::vector<int64_t>* ids) const {
-  cache_.Append(word, [this](std::string_view part) { return EncodeUncached(part); }, ids);
+void Unigram::EncodeUnknown(std::string_view text, std::vector<int64_t>* ids) const {
+  // Unknown characters in a row may spell a token.
+  const auto found = ids_.find(text);
+  if (found != ids_.end()) {
+    ids->push_back(found->second);
+    return;
+  }
+  const auto fallback = [this](char byte) { return fallback_ids_[static_cast<unsigned char>(byte)]; };
+  if (std::all_of(text.begin(), text.end(), [&](char byte) { return fallback(byte) >= 0; })) {
+    for (const char byte : text) ids->push_back(fallback(byte));
+  } else {
+    ids->push_back(unknown_id_);
+  }
+}
+
+void Unigram::Encode(absl::Span<const std::string_view> words, std::vector<int64_t>* ids) const {
+  cache_.Append(words, [this](std::string_view word, std::vector<int64_t>* ids) { EncodeUncached(word, ids); }, ids);
 }
 
 }  // namespace titan

@@ -27,7 +27,8 @@ Sequence ReadSequence(std::string_view bytes) {
   return {length, true};
 }
 
-// Length of a prefix that is ASCII, in steps of 8 bytes.
+}  // namespace
+
 size_t AsciiPrefix(std::string_view bytes) {
   size_t i = 0;
   for (; i + 8 <= bytes.size(); i += 8) {
@@ -35,10 +36,9 @@ size_t AsciiPrefix(std::string_view bytes) {
     std::memcpy(&word, bytes.data() + i, 8);
     if (word & 0x8080808080808080u) break;
   }
+  while (i < bytes.size() && static_cast<unsigned char>(bytes[i]) < 0x80) ++i;
   return i;
 }
-
-}  // namespace
 
 size_t Utf8Length(unsigned char lead) { return lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4; }
 

@@ -20,6 +20,9 @@ std::optional<size_t> FindInvalidUtf8(std::string_view bytes);
 // `bytes`, each maximal ill-formed subsequence replaced by U+FFFD (as Rust's String::from_utf8_lossy).
 std::string LossyUtf8(std::string_view bytes);
 
+// Length of the ASCII that `bytes` begins with.
+size_t AsciiPrefix(std::string_view bytes);
+
 // Bytes of the well-formed character that starts with `lead`.
 size_t Utf8Length(unsigned char lead);
 

@@ -10,16 +10,33 @@ bool IsWhiteSpace(char32_t c) {
          (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
 }
 
+// ASCII that is neither white space nor a control character.
+bool IsPlain(char c) { return c > 0x20; }
+
 }  // namespace
 
 size_t LeadingSpace(std::string_view text) {
   size_t end = 0;
-  while (end < text.size()) {
+  while (end < text.size() && !IsPlain(text[end])) {
     size_t offset = end;
     if (!IsWhiteSpace(NextCodePoint(text, &offset))) break;
     end = offset;
   }
   return end;
+}
+
+size_t UntilSpace(std::string_view text) {
+  size_t start = 0;
+  while (start < text.size()) {
+    if (IsPlain(text[start])) {
+      ++start;
+      continue;
+    }
+    size_t offset = start;
+    if (IsWhiteSpace(NextCodePoint(text, &offset))) break;
+    start = offset;
+  }
+  return start;
 }
 
 size_t TrailingSpace(std::string_view text) {
