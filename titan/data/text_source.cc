@@ -5,10 +5,12 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "nlohmann/json.hpp"
 #include "titan/base/sha256.h"
 #include "titan/base/status_macros.h"
+#include "titan/base/with_context.h"
 #include "titan/data/json.h"
 #include "titan/data/mapped_file.h"
 
@@ -17,11 +19,25 @@ namespace {
 
 using Files = std::vector<std::shared_ptr<const MappedFile>>;
 
+// What is no text, and would be read as a very odd one.
+absl::Status ExpectText(const MappedFile& file) {
+  constexpr std::pair<std::string_view, std::string_view> kOthers[] = {
+      {"\x1f\x8b", "gzip"}, {"\x28\xb5\x2f\xfd", "Zstandard"}, {"PAR1", "Parquet"}, {"ARROW1", "Arrow"}};
+  for (const auto& [magic, name] : kOthers) {
+    if (!absl::StartsWith(file.bytes(), magic)) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat(file.path(), " is a file of ", name,
+                     ", and no text; let titan_text_corpus (tools/build_defs/text_corpus.bzl) make text of it"));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Files> OpenAll(const std::vector<std::string>& paths, std::string* fingerprint) {
   Files files;
   Sha256 hash;
   for (const std::string& path : paths) {
     TITAN_ASSIGN_OR_RETURN(files.emplace_back(), MappedFile::Open(path));
+    TITAN_RETURN_IF_ERROR(ExpectText(*files.back()));
     hash.Update(Fingerprint(path, files.back()->bytes()));
   }
   *fingerprint = hash.FinishHex();
@@ -61,15 +77,9 @@ class Jsonl : public TextSource {
 
   absl::StatusOr<std::string> Read(int64_t index) const override {
     const std::string_view rest = files_[FileOf(index)]->bytes().substr(offsets_[index]);
-    const absl::StatusOr<nlohmann::json> line = ParseJson(rest.substr(0, rest.find('\n')));
-    if (!line.ok()) return absl::InvalidArgumentError(absl::StrCat(Where(index), ": ", line.status().message()));
-    if (!line->is_object()) return absl::InvalidArgumentError(absl::StrCat(Where(index), ": not a JSON object"));
-    const auto text = line->find(text_field_);
-    if (text == line->end() || !text->is_string()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(Where(index), ": no string \"", text_field_, "\" (text_field) in the object"));
-    }
-    return text->get<std::string>();
+    absl::StatusOr<std::string> text = TextOfJsonLine(rest.substr(0, rest.find('\n')), text_field_);
+    if (!text.ok()) return WithContext(Where(index), text.status());
+    return text;
   }
 
   std::string Where(int64_t index) const override {
@@ -105,6 +115,16 @@ class Jsonl : public TextSource {
 };
 
 }  // namespace
+
+absl::StatusOr<std::string> TextOfJsonLine(std::string_view line, const std::string& text_field) {
+  TITAN_ASSIGN_OR_RETURN(const nlohmann::json object, ParseJson(line));
+  if (!object.is_object()) return absl::InvalidArgumentError("not a JSON object");
+  const auto text = object.find(text_field);
+  if (text == object.end() || !text->is_string()) {
+    return absl::InvalidArgumentError(absl::StrCat("no string \"", text_field, "\" (text_field) in the object"));
+  }
+  return text->get<std::string>();
+}
 
 absl::StatusOr<std::unique_ptr<TextSource>> OpenTextFiles(const std::vector<std::string>& files) {
   std::string fingerprint;

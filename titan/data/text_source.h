@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -29,6 +30,9 @@ class TextSource {
 
 // One document per file.
 absl::StatusOr<std::unique_ptr<TextSource>> OpenTextFiles(const std::vector<std::string>& files);
+
+// The string in `text_field` of a line of JSON. The error does not say where.
+absl::StatusOr<std::string> TextOfJsonLine(std::string_view line, const std::string& text_field);
 
 // One JSON object per line; the document is the string in `text_field`. Empty lines are skipped. The files are only
 // searched for line ends here: a malformed line is an error when it is read.
