@@ -49,6 +49,7 @@ absl::StatusOr<std::shared_ptr<arrow::io::InputStream>> OpenBytes(const std::str
   TITAN_ASSIGN_OR_RETURN(const int64_t size, FromArrow(file->GetSize()));
   if (size == 0) return absl::InvalidArgumentError("the file is empty");
   TITAN_ASSIGN_OR_RETURN(const auto head, FromArrow(file->ReadAt(0, 4)));
+  TITAN_RETURN_IF_ERROR(FromArrow(file->Seek(0)));
   const std::string_view magic(*head);
   const bool is_gzip = absl::StartsWith(magic, kGzipMagic), is_zstd = absl::StartsWith(magic, kZstdMagic);
   if (absl::EndsWith(path, ".gz") && !is_gzip) return absl::InvalidArgumentError("not a gzip file, as its name says");

@@ -33,7 +33,7 @@ def _titan_text_corpus_impl(ctx):
             mnemonic = "TextCorpus",
             progress_message = "Reading the texts of %s" % file.short_path,
         )
-    return [DefaultInfo(files = depset(outputs))]
+    return [DefaultInfo(files = depset(outputs), runfiles = ctx.runfiles(outputs))]
 
 titan_text_corpus = rule(
     implementation = _titan_text_corpus_impl,
