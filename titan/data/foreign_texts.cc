@@ -34,7 +34,10 @@ constexpr size_t kMaxDocument = size_t{1} << 30;
 constexpr std::string_view kGzipMagic = "\x1f\x8b", kZstdMagic = "\x28\xb5\x2f\xfd", kArrowFileMagic = "ARROW1";
 
 absl::Status FromArrow(const arrow::Status& status) {
-  return status.ok() ? absl::OkStatus() : absl::InvalidArgumentError(status.message());
+  if (status.ok()) return absl::OkStatus();
+  const auto& detail = status.detail();  // such as the system's reason
+  return absl::InvalidArgumentError(detail ? absl::StrCat(status.message(), ": ", detail->ToString())
+                                           : status.message());
 }
 
 template <typename T>
