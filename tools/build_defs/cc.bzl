@@ -16,6 +16,20 @@ ASAN_DEPS = select({
 # What is tested is optimized in its library; the test itself would take longer to optimize than to run.
 TEST_COPTS = ["-O0"]
 
+# Rooms and tools that run for milliseconds, once. Optimizing them takes a fifth of their compilation.
+QUICK_COPTS = ["-O1"]
+_QUICK_ROOMS = [
+    "launchers",
+    "titan/config",
+    "titan/metrics",
+    "titan/plan",
+    "tools",
+]
+
+def _is_quick():
+    package = native.package_name()
+    return any([package == room or package.startswith(room + "/") for room in _QUICK_ROOMS])
+
 # The largest of the precompiled headers that a target's direct dependencies call for.
 _PRECOMPILED = [
     ("//tools/deps:torch", "torch_headers"),
@@ -23,36 +37,44 @@ _PRECOMPILED = [
     ("@com_google_absl//:absl", "protobuf_headers"),
 ]
 
-def _begins_with(deps, suffix = ""):
-    """The copts and deps of a target without copts of its own."""
+def _begins_with(deps, for_tests = False):
+    """The copts and deps of a target without copts of its own: its optimization, and the precompiled header for that."""
     if type(deps) == type([]):
         for dep, header in _PRECOMPILED:
-            if dep in deps:
-                name = header + suffix
-                return precompiled_copts("tools/build_defs/%s.hpp" % name), precompiled_deps("//tools/build_defs:" + name)
-    return [], []
+            if dep not in deps:
+                continue
+            optimization = []
+            if for_tests:
+                optimization, header = TEST_COPTS, header + "_of_tests"
+            elif header == "protobuf_headers" and _is_quick():
+                optimization, header = QUICK_COPTS, header + "_of_tools"
+            copts = precompiled_copts("tools/build_defs/%s.hpp" % header)
+            return optimization + copts, precompiled_deps("//tools/build_defs:" + header)
+    return (TEST_COPTS if for_tests else []), []
 
-def titan_cc_library(name, deps = [], copts = [], **kwargs):
+def titan_cc_library(name, deps = [], copts = [], testonly = False, **kwargs):
     if not copts:
-        copts, precompiled = _begins_with(deps)
+        copts, precompiled = _begins_with(deps, for_tests = testonly)
         deps = deps + precompiled
-    native.cc_library(name = name, copts = copts, deps = deps, **kwargs)
+    native.cc_library(name = name, copts = copts, deps = deps, testonly = testonly, **kwargs)
 
-def titan_cc_binary(name, deps = [], copts = [], **kwargs):
+def titan_cc_binary(name, deps = [], copts = [], testonly = False, **kwargs):
     if not copts:
-        copts, precompiled = _begins_with(deps)
+        copts, precompiled = _begins_with(deps, for_tests = testonly)
         deps = deps + precompiled
-    native.cc_binary(name = name, copts = copts, deps = deps + ASAN_DEPS, **kwargs)
+    native.cc_binary(name = name, copts = copts, deps = deps + ASAN_DEPS, testonly = testonly, **kwargs)
 
 def titan_cc_test(name, size = "small", deps = [], copts = [], **kwargs):
     """A GoogleTest; `main` comes with it."""
-    if not copts:
-        copts, precompiled = _begins_with(deps, "_of_tests")
+    if copts:
+        copts = TEST_COPTS + copts
+    else:
+        copts, precompiled = _begins_with(deps, for_tests = True)
         deps = deps + precompiled
     native.cc_test(
         name = name,
         size = size,
-        copts = TEST_COPTS + copts,
+        copts = copts,
         deps = deps + ["@com_google_googletest//:gtest_main"] + ASAN_DEPS,
         **kwargs
     )
