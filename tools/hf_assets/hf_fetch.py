@@ -105,6 +105,17 @@ def sha256_of(path):
     return digest.hexdigest()
 
 
+def check_file(path, digest):
+    """FetchError if this is no path for Bazel, or no digest."""
+    parts = path.split("/")
+    if any(part in ("", ".", "..") for part in parts) or re.search(r"[\\\0\n]", path):
+        raise FetchError("'%s' is no path of a file in a repository" % path)
+    if any(part in ("BUILD", "BUILD.bazel", "WORKSPACE", "WORKSPACE.bazel") for part in parts):
+        raise FetchError("'%s' would be taken for one of Bazel's own files" % path)
+    if not re.fullmatch(r"[0-9a-f]{64}", digest):
+        raise FetchError("the sha256 of %s must be 64 hexadecimal digits, and is '%s'" % (path, digest))
+
+
 class Spec:
     """What to fetch. FetchError for what cannot be meant."""
 
@@ -123,13 +134,7 @@ class Spec:
             raise FetchError("revision must be a commit, 40 hexadecimal digits, because a branch or tag moves; it is "
                              "'%s'. `hf_fetch.py pin` prints the commit" % self.revision)
         for path, digest in self.files.items():
-            parts = path.split("/")
-            if any(part in ("", ".", "..") for part in parts) or re.search(r"[\\\0\n]", path):
-                raise FetchError("'%s' is no path of a file in a repository" % path)
-            if any(part in ("BUILD", "BUILD.bazel", "WORKSPACE", "WORKSPACE.bazel") for part in parts):
-                raise FetchError("'%s' would be taken for one of Bazel's own files" % path)
-            if not re.fullmatch(r"[0-9a-f]{64}", digest):
-                raise FetchError("the sha256 of %s must be 64 hexadecimal digits, and is '%s'" % (path, digest))
+            check_file(path, digest)
 
     def in_hub_cache(self, path):
         """Where the hub's client would have put the file."""
@@ -300,10 +305,10 @@ def check_promises(hops, spec, digest):
             raise FetchError("the hub answers with the commit %s" % commit)
         linked = headers.get("X-Linked-Etag", "").strip('"')
         if digest and re.fullmatch(r"[0-9a-f]{64}", linked) and linked != digest:
-            raise FetchError(_differs("the hub's file", linked))
+            raise FetchError(differs("the hub's file", linked))
 
 
-def _differs(what, digest):
+def differs(what, digest):
     return ("%s has the sha256 %s, and not the pinned one. Do not use it: correct the pin, or ask the owner" %
             (what, digest))
 
@@ -350,7 +355,7 @@ def get_file(hub, spec, path, digest, target):
             return
     if is_offline():
         if os.path.isfile(cached):
-            raise FetchError(_differs(cached, sha256_of(cached)) + "; and HF_HUB_OFFLINE keeps us from the hub")
+            raise FetchError(differs(cached, sha256_of(cached)) + "; and HF_HUB_OFFLINE keeps us from the hub")
         raise FetchError("HF_HUB_OFFLINE is set, and there is no %s. Unset it, or fetch it with the hub's client" %
                          cached)
     os.makedirs(own_store(), exist_ok=True)
@@ -365,7 +370,7 @@ def get_file(hub, spec, path, digest, target):
             got = sha256_of(part)
             if got != digest:
                 os.remove(part)
-                raise FetchError(_differs("what came", got))
+                raise FetchError(differs("what came", got))
             os.replace(part, stored)
     place(stored, target)
 
