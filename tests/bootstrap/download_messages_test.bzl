@@ -18,6 +18,7 @@ _CASES = [
     ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "the disk is full"),
     ("npm error code E404\nnpm error 404 Not Found", "the package index lacks it"),
     ("npm error network request to a registry failed, reason: getaddrinfo EAI_AGAIN", "the package index cannot be reached"),
+    ("/usr/bin/python3: No module named pip\n", "pip is missing. On Debian and Ubuntu: apt-get install python3-pip"),
     ("first\nlast words\n", "the downloader failed. (last words)"),
     ("", "the downloader failed. (it said nothing)"),
     ("x" * 1000, "x" * 100),
