@@ -111,6 +111,22 @@ at::Tensor ChunkLoss(at::Tensor& logits, const at::Tensor& labels, bool gradient
   return (logits.is_cpu() ? ChunkLossCpu : ChunkLossCuda)(logits, labels, gradient);
 }
 
+// dlogits weight, dlogits (rows, V), weight (V, D), into `out` (rows, D). A CPU's float32 product may add the V terms one
+// by one, as MKL's does on AMD; in parts, its error does not grow with the vocabulary.
+void HiddenGradient(const at::Tensor& dlogits, const at::Tensor& weight, at::Tensor& out) {
+  constexpr int64_t kPart = 2048;
+  const int64_t vocab = weight.size(0);
+  if (!out.is_cpu() || out.scalar_type() != at::kFloat || vocab <= kPart) {
+    at::mm_out(out, dlogits, weight);
+    return;
+  }
+  out.zero_();
+  for (int64_t begin = 0; begin < vocab; begin += kPart) {
+    const int64_t size = std::min(kPart, vocab - begin);
+    out += at::mm(dlogits.narrow(1, begin, size), weight.narrow(0, begin, size));
+  }
+}
+
 // Adds dlogits^T h, dlogits (rows, V), h (rows, D), to `sum` (V, D), which the first of several chunks creates in the
 // accumulation dtype.
 void AddWeightGradient(const at::Tensor& dlogits, const at::Tensor& h, at::ScalarType accumulator, at::Tensor& sum) {
@@ -158,7 +174,7 @@ Gradients ForwardChunks(const at::Tensor& hidden, const at::Tensor& weight, cons
     total += ChunkLoss(logits, y, gradient).sum();
     if (!gradient) continue;
     at::Tensor dh = out.dhidden.narrow(0, begin, count);
-    at::mm_out(dh, logits, weight);
+    HiddenGradient(logits, weight, dh);
     if (count == rows) {
       out.dweight = at::mm(logits.t(), h);
     } else {
