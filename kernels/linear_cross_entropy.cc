@@ -111,8 +111,8 @@ at::Tensor ChunkLoss(at::Tensor& logits, const at::Tensor& labels, bool gradient
   return (logits.is_cpu() ? ChunkLossCpu : ChunkLossCuda)(logits, labels, gradient);
 }
 
-// dlogits weight, dlogits (rows, V), weight (V, D), into `out` (rows, D). A CPU's float32 product may add the V terms one
-// by one, as MKL's does on AMD; in parts, its error does not grow with the vocabulary.
+// dlogits weight, dlogits (rows, V), weight (V, D), into `out` (rows, D). A CPU's float32 product may add the V terms
+// one by one, as MKL's does on AMD; in parts, its error does not grow with the vocabulary.
 void HiddenGradient(const at::Tensor& dlogits, const at::Tensor& weight, at::Tensor& out) {
   constexpr int64_t kPart = 2048;
   const int64_t vocab = weight.size(0);
