@@ -7,10 +7,12 @@
 #include <ATen/ops/_foreach_mul.h>
 #include <ATen/ops/_foreach_norm.h>
 #include <ATen/ops/_fused_adamw.h>
+#include <ATen/ops/addmm.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/cross_entropy_loss.h>
 #include <ATen/ops/embedding.h>
+#include <ATen/ops/embedding_dense_backward.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/mm.h>
@@ -183,6 +185,11 @@ void EmbeddingRows(Table& table) {
   table.Rows(
       "embedding", {weight}, 2 * rows, 1 + 2 * rows, [&](const Tensors& in) { return Embedding(ids, in[0]); },
       [&](const Tensors& in) { return at::embedding(in[0], ids); });
+  const at::Tensor dout = at::randn({kTokens, kDim}, kBf16), sum = at::zeros({kVocab, kDim}, kFp32);
+  table.Row(
+      "embedding gradient, added to the fp32 sum", (2.0 + 4.0 + 4.0) * kTokens * kDim,
+      [&] { AddEmbeddingGradient(ids, dout, sum); },
+      [&] { sum.add_(at::embedding_dense_backward(dout, ids, kVocab, /*padding_idx=*/-1, false)); });
 }
 
 // The projection takes part in both: 4096 tokens, one chunk or more.
@@ -201,6 +208,20 @@ void LossRow(Table& table) {
           return at::cross_entropy_loss(at::mm(h, w.t()).to(at::kFloat), labels, {}, /*reduction=*/2);
         });
       });
+  // 16384 tokens, several chunks, as a step has it: into the sum that a step holds anyhow.
+  const at::Tensor more = hidden.repeat({4, 1}), more_labels = labels.repeat({4});
+  at::Tensor sum = at::zeros({kVocab, kDim}, kFp32);
+  const LossWeightGradient weight_gradient{
+      .scale = at::full({}, 1e-4, kFp32),
+      .add = [&](const at::Tensor& x, const at::Tensor& dy) { at::addmm_out(sum, sum, dy.t(), x, at::kFloat); }};
+  const auto backward = [&](const LossWeightGradient* taker) {
+    const at::Tensor h = more.detach().requires_grad_(true), w = weight.detach().requires_grad_(true);
+    LinearCrossEntropy(h, w, more_labels, taker).backward(weight_gradient.scale);
+    if (taker == nullptr) sum.add_(w.grad());
+  };
+  table.Row(
+      "the same, 16384 tokens, its weight's gradient added to the fp32 sum; beside: ours by way of autograd", 0,
+      [&] { backward(&weight_gradient); }, [&] { backward(nullptr); });
 }
 
 void OptimizerRows(Table& table) {

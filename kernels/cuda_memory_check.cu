@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "kernels/adamw_cuda.h"
+#include "kernels/embedding_cuda.h"
 #include "kernels/float8_cuda.h"
 #include "kernels/global_norm_cuda.h"
 #include "kernels/linear_cross_entropy_cuda.h"
@@ -117,6 +118,7 @@ void Losses(Element element, int64_t rows, int64_t vocab) {
       Memory m;
       CrossEntropyRows(element, m.Input(rows * vocab * SizeOf(element), offset),
                        reinterpret_cast<int64_t*>(m.Input(rows * 8)), rows, vocab, gradient,
+                       gradient ? reinterpret_cast<double*>(m.Input(8)) : nullptr,
                        reinterpret_cast<double*>(m.Output(rows * 8)), kStream);
     }
   });
@@ -140,6 +142,17 @@ void Lists(Element element, int64_t count, int64_t size) {
   }
   GlobalNorm(element, norms.data(), count, reinterpret_cast<double*>(m.Output(count * NumNormPartials(size) * 8)),
              reinterpret_cast<double*>(m.Output(8)), kStream);
+}
+
+// `count` rows, all of one index.
+void Embeddings(Element element, int64_t count, int64_t dim) {
+  ForEachAlignment(element, [&](int64_t offset) {
+    Memory m;
+    AddEmbeddingGradient(
+        {element, reinterpret_cast<int64_t*>(m.Input(count * 8)), reinterpret_cast<int64_t*>(m.Input(count * 8)), count,
+         m.Input(count * dim * SizeOf(element), offset), dim, m.Input(dim * AccumulatorSizeOf(element))},
+        kStream);
+  });
 }
 
 void Float8(Element element, int64_t rows, int64_t columns) {
@@ -170,6 +183,7 @@ void Main() {
     for (const int64_t size : {1, 1000, 4096}) Gates(element, size);
     for (const int64_t dim : {2, 10, 16, 128}) Rotations(element, dim);
     for (const int64_t vocab : {2, 53, 4096, 20001}) Losses(element, 9, vocab);
+    for (const int64_t dim : {1, 50, 4096}) Embeddings(element, 11, dim);
     Lists(element, 3, 40001);
     Lists(element, 600, 17);
     for (const int64_t columns : {16, 128, 400}) Float8(element, 48, columns);

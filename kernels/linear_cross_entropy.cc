@@ -24,7 +24,7 @@ namespace {
 
 // Bytes of one chunk of logits: large enough for the matrix products, small beside everything else.
 constexpr int64_t kChunkBytesCpu = int64_t{8} << 20;
-constexpr int64_t kChunkBytesDevice = int64_t{512} << 20;
+constexpr int64_t kChunkBytesDevice = int64_t{1} << 30;
 constexpr int64_t kMinChunkRows = 128;
 
 int64_t ChunkRows(const at::Tensor& hidden, const at::Tensor& weight) {
@@ -49,9 +49,10 @@ TITAN_INLINE Accumulator<T> SumOfExponentials(const T* __restrict logits, int64_
   return static_cast<A>(sum);
 }
 
-// The loss of one row. With kGradient `logits` becomes softmax - onehot(label), or zeros for an ignored row.
+// The loss of one row. With kGradient `logits` becomes gradient_scale (softmax - onehot(label)), or zeros for an
+// ignored row.
 template <typename T, bool kGradient>
-TITAN_INLINE Accumulator<T> RowLoss(T* __restrict logits, int64_t label, int64_t vocab) {
+TITAN_INLINE Accumulator<T> RowLoss(T* __restrict logits, int64_t label, int64_t vocab, Accumulator<T> gradient_scale) {
   using A = Accumulator<T>;
   if (label == kIgnoredLabel) {
     if constexpr (kGradient) std::fill(logits, logits + vocab, T(0));
@@ -66,8 +67,8 @@ TITAN_INLINE Accumulator<T> RowLoss(T* __restrict logits, int64_t label, int64_t
   const A target = static_cast<A>(logits[label]);
   const A sum = SumOfExponentials(logits, vocab, largest);
   if constexpr (kGradient) {
-    const A scale = A(1) / sum;
-    const A at_label = Exp(target - largest) * scale - A(1);
+    const A scale = gradient_scale / sum;
+    const A at_label = Exp(target - largest) * scale - gradient_scale;
 #pragma omp simd
     for (int64_t i = 0; i < vocab; ++i) logits[i] = static_cast<T>(Exp(static_cast<A>(logits[i]) - largest) * scale);
     logits[label] = static_cast<T>(at_label);
@@ -75,18 +76,19 @@ TITAN_INLINE Accumulator<T> RowLoss(T* __restrict logits, int64_t label, int64_t
   return largest + std::log(sum) - target;
 }
 
-at::Tensor ChunkLossCpu(at::Tensor& logits, const at::Tensor& labels, bool gradient) {
+at::Tensor ChunkLossCpu(at::Tensor& logits, const at::Tensor& labels, bool gradient, const at::Tensor& scale) {
   const int64_t vocab = logits.size(1);
   at::Tensor losses = at::empty({logits.size(0)}, logits.options().dtype(at::kDouble));
   const int64_t* label = labels.const_data_ptr<int64_t>();
   double* loss = losses.mutable_data_ptr<double>();
   DispatchFloating(logits.scalar_type(), "linear_cross_entropy", [&]<typename T>() {
+    const auto factor = static_cast<Accumulator<T>>(scale.defined() ? *scale.const_data_ptr<double>() : 1);
     T* data = logits.mutable_data_ptr<T>();
     at::parallel_for(0, logits.size(0), 1, [&](int64_t begin, int64_t end) {
       WithBestSimd([&]() TITAN_INLINE_LAMBDA {
         for (int64_t row = begin; row < end; ++row) {
-          loss[row] = gradient ? RowLoss<T, true>(data + row * vocab, label[row], vocab)
-                               : RowLoss<T, false>(data + row * vocab, label[row], vocab);
+          loss[row] = gradient ? RowLoss<T, true>(data + row * vocab, label[row], vocab, factor)
+                               : RowLoss<T, false>(data + row * vocab, label[row], vocab, factor);
         }
       });
     });
@@ -96,19 +98,21 @@ at::Tensor ChunkLossCpu(at::Tensor& logits, const at::Tensor& labels, bool gradi
 
 static_assert(cuda::kCrossEntropyIgnored == kIgnoredLabel);
 
-at::Tensor ChunkLossCuda(at::Tensor& logits, const at::Tensor& labels, bool gradient) {
+at::Tensor ChunkLossCuda(at::Tensor& logits, const at::Tensor& labels, bool gradient, const at::Tensor& scale) {
   at::Tensor losses = at::empty({logits.size(0)}, logits.options().dtype(at::kDouble));
   if constexpr (cuda::kHasKernels) {
     cuda::CrossEntropyRows(cuda::ElementOf(logits), logits.mutable_data_ptr(), labels.const_data_ptr<int64_t>(),
-                           logits.size(0), logits.size(1), gradient, losses.mutable_data_ptr<double>(),
-                           cuda::CurrentStream(logits));
+                           logits.size(0), logits.size(1), gradient,
+                           scale.defined() ? scale.const_data_ptr<double>() : nullptr,
+                           losses.mutable_data_ptr<double>(), cuda::CurrentStream(logits));
   }
   return losses;
 }
 
-// Losses of a chunk's rows; `logits` (rows, V) becomes their gradient when `gradient`.
-at::Tensor ChunkLoss(at::Tensor& logits, const at::Tensor& labels, bool gradient) {
-  return (logits.is_cpu() ? ChunkLossCpu : ChunkLossCuda)(logits, labels, gradient);
+// Losses of a chunk's rows; `logits` (rows, V) becomes their gradient, times `scale` where there is one, when
+// `gradient`.
+at::Tensor ChunkLoss(at::Tensor& logits, const at::Tensor& labels, bool gradient, const at::Tensor& scale) {
+  return (logits.is_cpu() ? ChunkLossCpu : ChunkLossCuda)(logits, labels, gradient, scale);
 }
 
 // dlogits weight, dlogits (rows, V), weight (V, D), into `out` (rows, D). A CPU's float32 product may add the V terms
@@ -142,7 +146,8 @@ void AddWeightGradient(const at::Tensor& dlogits, const at::Tensor& h, at::Scala
 }
 
 struct Gradients {
-  at::Tensor loss, dhidden, dweight;
+  at::Tensor loss, dhidden;
+  at::Tensor dweight;  // undefined where it went to a LossWeightGradient
 };
 
 void CheckLabels(const at::Tensor& labels, int64_t vocab) {
@@ -154,49 +159,56 @@ void CheckLabels(const at::Tensor& labels, int64_t vocab) {
   }
 }
 
-Gradients ForwardChunks(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& labels, bool gradient) {
+Gradients ForwardChunks(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& labels, bool gradient,
+                        const LossWeightGradient* weight_gradient = nullptr) {
   const int64_t rows = hidden.size(0);
   const int64_t chunk_rows = ChunkRows(hidden, weight);
   const auto accumulator = hidden.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   if (hidden.is_cpu()) CheckLabels(labels, weight.size(0));
   Gradients out;
   at::Tensor total = at::zeros({}, hidden.options().dtype(at::kDouble));
-  // The weight's gradient is a sum over chunks, in the accumulation dtype.
+  const at::Tensor scale = weight_gradient != nullptr ? weight_gradient->scale.to(at::kDouble) : at::Tensor();
+  const auto add = [&](const at::Tensor& h, const at::Tensor& dlogits, bool is_only) {
+    if (weight_gradient != nullptr) return weight_gradient->add(h, dlogits);
+    if (is_only) {
+      out.dweight = at::mm(dlogits.t(), h);
+    } else {  // a sum over chunks, in the accumulation dtype
+      AddWeightGradient(dlogits, h, accumulator, out.dweight);
+    }
+  };
   if (gradient) {
     out.dhidden = at::empty_like(hidden);
-    out.dweight = rows == 0 ? at::zeros(weight.sizes(), weight.options()) : at::Tensor();
+    if (rows == 0) add(hidden, at::empty({0, weight.size(0)}, hidden.options()), /*is_only=*/true);
   }
   for (int64_t begin = 0; begin < rows; begin += chunk_rows) {
     const int64_t count = std::min(chunk_rows, rows - begin);
     const at::Tensor h = hidden.narrow(0, begin, count);  // (count, D)
     at::Tensor logits = at::mm(h, weight.t());            // (count, V)
     const at::Tensor y = labels.narrow(0, begin, count);
-    total += ChunkLoss(logits, y, gradient).sum();
+    total += ChunkLoss(logits, y, gradient, scale).sum();
     if (!gradient) continue;
     at::Tensor dh = out.dhidden.narrow(0, begin, count);
     HiddenGradient(logits, weight, dh);
-    if (count == rows) {
-      out.dweight = at::mm(logits.t(), h);
-    } else {
-      AddWeightGradient(logits, h, accumulator, out.dweight);
-    }
+    add(h, logits, /*is_only=*/count == rows);
   }
   out.loss = total.to(accumulator);
-  if (gradient) out.dweight = out.dweight.to(weight.scalar_type());
+  if (out.dweight.defined()) out.dweight = out.dweight.to(weight.scalar_type());
   return out;
 }
 
 // labels (rows), contiguous.
-at::Tensor RecordLoss(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& labels) {
+at::Tensor RecordLoss(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& labels,
+                      const LossWeightGradient* weight_gradient) {
   // Scaled in place and handed on by backward, hence usable once.
   const auto kept = std::make_shared<Gradients>();
   const auto forward = [&](const TensorVector& in) -> Recorded {
-    *kept = ForwardChunks(in[0].contiguous(), in[1].contiguous(), labels, /*gradient=*/true);
+    *kept = ForwardChunks(in[0].contiguous(), in[1].contiguous(), labels, /*gradient=*/true, weight_gradient);
     return {.outputs = {std::exchange(kept->loss, at::Tensor())}, .saved = {}};
   };
   const auto backward = [kept](const TensorVector&, const TensorVector& gradients) -> TensorVector {
     TORCH_CHECK(kept->dhidden.defined(), "linear_cross_entropy: backward can run only once");
     const Gradients once = std::exchange(*kept, Gradients());
+    if (!once.dweight.defined()) return {once.dhidden, at::Tensor()};
     return {once.dhidden.mul_(gradients[0]), once.dweight.mul_(gradients[0])};
   };
   return ApplyFunction({hidden, weight}, forward, backward)[0];
@@ -204,7 +216,8 @@ at::Tensor RecordLoss(const at::Tensor& hidden, const at::Tensor& weight, const 
 
 }  // namespace
 
-at::Tensor LinearCrossEntropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& labels) {
+at::Tensor LinearCrossEntropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& labels,
+                              const LossWeightGradient* weight_gradient) {
   TORCH_CHECK(hidden.dim() == 2 && weight.dim() == 2 && hidden.size(1) == weight.size(1),
               "linear_cross_entropy: hidden ", hidden.sizes(), " does not fit weight ", weight.sizes());
   TORCH_CHECK(labels.dim() == 1 && labels.size(0) == hidden.size(0) && labels.scalar_type() == at::kLong,
@@ -216,7 +229,7 @@ at::Tensor LinearCrossEntropy(const at::Tensor& hidden, const at::Tensor& weight
   cuda::CheckDevice(hidden, "linear_cross_entropy");
   const bool gradient = c10::GradMode::is_enabled() && (hidden.requires_grad() || weight.requires_grad());
   if (!gradient) return ForwardChunks(hidden.contiguous(), weight.contiguous(), labels.contiguous(), false).loss;
-  return RecordLoss(hidden, weight, labels.contiguous());
+  return RecordLoss(hidden, weight, labels.contiguous(), weight_gradient);
 }
 
 }  // namespace titan

@@ -97,11 +97,13 @@ __device__ Normalizer<Accumulator<T>> Normalize(const Vector<T, N>* row, int64_t
   return {total_shift, BlockSum(sum * Rescale(shift, total_shift), shared)};
 }
 
-// The row becomes its softmax. From the end, because what Normalize read last is what the caches still hold.
+// The row becomes its softmax, times `factor`. From the end, because what Normalize read last is what the caches still
+// hold.
 template <typename T, int N>
-__device__ void WriteSoftmax(Vector<T, N>* row, int64_t vectors, const Normalizer<Accumulator<T>>& normalizer) {
+__device__ void WriteSoftmax(Vector<T, N>* row, int64_t vectors, const Normalizer<Accumulator<T>>& normalizer,
+                             Accumulator<T> factor) {
   using A = Accumulator<T>;
-  const A scale = A(1) / normalizer.sum;
+  const A scale = factor / normalizer.sum;
   for (int64_t first = vectors / kStride * kStride + threadIdx.x; first >= 0; first -= kStride) {
     Vector<T, N> x[kUnroll];
     Load(row, first, vectors, x);
@@ -130,7 +132,7 @@ __device__ void WriteZeros(Vector<T, N>* row, int64_t vectors) {
 // block's registers leave no room for a second one beside it, and 132 rows of 128256 are 34 MB.
 template <typename T, int N, bool kGradient>
 __global__ void __launch_bounds__(kThreads)
-    CrossEntropyKernel(T* logits, const int64_t* labels, int64_t vocab, double* losses) {
+    CrossEntropyKernel(T* logits, const int64_t* labels, int64_t vocab, const double* scale, double* losses) {
   using A = Accumulator<T>;
   __shared__ A shared[kThreads / kWarp];
   T* const row = logits + blockIdx.x * vocab;
@@ -146,30 +148,31 @@ __global__ void __launch_bounds__(kThreads)
   const Normalizer<A> normalizer = Normalize<T, N>(row_vectors, vectors, shared);
   if (threadIdx.x == 0) losses[blockIdx.x] = LogSum(normalizer.shift, normalizer.sum) - static_cast<double>(target);
   if constexpr (kGradient) {
-    WriteSoftmax<T, N>(row_vectors, vectors, normalizer);
+    const A factor = scale == nullptr ? A(1) : static_cast<A>(*scale);
+    WriteSoftmax<T, N>(row_vectors, vectors, normalizer, factor);
     __syncthreads();  // the label's element is written a second time
     if (threadIdx.x == 0 && is_valid) {
-      row[label] = static_cast<T>(Term(target, normalizer.shift) / normalizer.sum - A(1));
+      row[label] = static_cast<T>((Term(target, normalizer.shift) / normalizer.sum - A(1)) * factor);
     }
   }
 }
 
 template <typename T, int N>
-void Launch(void* logits, const int64_t* labels, int64_t rows, int64_t vocab, bool gradient, double* losses,
-            cudaStream_t stream) {
+void Launch(void* logits, const int64_t* labels, int64_t rows, int64_t vocab, bool gradient, const double* scale,
+            double* losses, cudaStream_t stream) {
   const auto kernel = gradient ? CrossEntropyKernel<T, N, true> : CrossEntropyKernel<T, N, false>;
-  kernel<<<static_cast<unsigned>(rows), kThreads, 0, stream>>>(static_cast<T*>(logits), labels, vocab, losses);
+  kernel<<<static_cast<unsigned>(rows), kThreads, 0, stream>>>(static_cast<T*>(logits), labels, vocab, scale, losses);
   CheckLaunch("linear_cross_entropy");
 }
 
 }  // namespace
 
 void CrossEntropyRows(Element element, void* logits, const int64_t* labels, int64_t rows, int64_t vocab, bool gradient,
-                      double* losses, Stream stream) {
+                      const double* scale, double* losses, Stream stream) {
   if (rows == 0) return;
   Dispatch(element, [&]<typename T>(T) {
     const bool vectors = vocab % kVectorSize<T> == 0 && IsAligned(logits);
-    (vectors ? Launch<T, kVectorSize<T>> : Launch<T, 1>)(logits, labels, rows, vocab, gradient, losses, stream);
+    (vectors ? Launch<T, kVectorSize<T>> : Launch<T, 1>)(logits, labels, rows, vocab, gradient, scale, losses, stream);
   });
 }
 

@@ -13,15 +13,26 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
+#include <functional>
+
 namespace titan {
 
 constexpr int64_t kIgnoredLabel = -100;
 
+// Who adds up the gradients of the weight, so that they are never held twice: they are there when the forward pass
+// ends.
+struct LossWeightGradient {
+  at::Tensor scale;  // scalar, of any floating dtype, on the device: what backward of the loss will be called with
+  std::function<void(const at::Tensor& x, const at::Tensor& dy)> add;  // adds dy^T x, dy (rows, V), x (rows, D)
+};
+
 // Sum over rows of log(sum(exp(logits))) - logits[label], logits = hidden weight^T, where the label is not -100.
 // hidden (N, D), weight (V, D) of one dtype; labels (N) int64 in [0, V) or -100: others throw on the CPU and make the
 // loss NaN on a GPU. Returns a scalar, fp32 (fp64 for fp64): softmax and sums are computed in that. Differentiable in
-// hidden and weight.
-at::Tensor LinearCrossEntropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& labels);
+// hidden and weight; with `weight_gradient`, in hidden alone, and only with the gradient that it names.
+at::Tensor LinearCrossEntropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& labels,
+                              const LossWeightGradient* weight_gradient = nullptr);
 
 }  // namespace titan
 

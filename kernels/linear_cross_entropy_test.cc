@@ -67,6 +67,16 @@ TEST(LinearCrossEntropyTest, NoRows) {
   loss.backward();
   EXPECT_EQ(loss.item<double>(), 0);
   EXPECT_EQ(weight.grad().abs().sum().item<double>(), 0);
+
+  const at::Tensor hidden = at::zeros({0, 4}, at::kDouble).requires_grad_(true);
+  int calls = 0;
+  const LossWeightGradient weight_gradient{.scale = at::full({}, 2.0, at::kDouble),
+                                           .add = [&](const at::Tensor& x, const at::Tensor& dy) {
+                                             EXPECT_EQ(at::matmul(dy.t(), x).sizes(), weight.sizes());
+                                             ++calls;
+                                           }};
+  LinearCrossEntropy(hidden, weight, at::zeros({0}, at::kLong), &weight_gradient);
+  EXPECT_EQ(calls, 1);
 }
 
 TEST(LinearCrossEntropyTest, LargeLogitsStayFinite) {
@@ -103,10 +113,38 @@ Losses Gradients(const at::Tensor& hidden, const at::Tensor& weight, const at::T
   return {loss.detach(), h.grad(), w.grad()};
 }
 
-// A chunk is 512 MiB of logits there, too many for the float64 reference.
+// The gradient that is told beforehand is in everything, and the weight's is given away.
+TEST(LinearCrossEntropyTest, GivesTheGradientOfItsWeightAway) {
+  constexpr double kScale = 1.0 / 700;
+  for (const at::Device device : TestDevices()) {
+    for (const int64_t rows : {300, 5}) {  // several chunks on the CPU, and one
+      for (const at::ScalarType dtype : {at::kFloat, at::kDouble, at::kBFloat16}) {
+        const at::Tensor hidden = Normal({rows, 8}, 1).to(device, dtype),
+                         weight = Normal({20000, 8}, 2).to(device, dtype);
+        const at::Tensor labels = LabelsWithGaps(20000, rows, 3).to(device);
+        const Losses expected = Gradients(hidden, weight, labels);
+        const at::Tensor h = hidden.detach().requires_grad_(true), w = weight.detach().requires_grad_(true);
+        const at::Tensor scale = at::full({}, kScale, at::TensorOptions(device).dtype(at::kDouble));
+        at::Tensor dweight = at::zeros(weight.sizes(), at::TensorOptions(device).dtype(at::kDouble));
+        const LossWeightGradient weight_gradient{.scale = scale, .add = [&](const at::Tensor& x, const at::Tensor& dy) {
+                                                   dweight += at::matmul(dy.to(at::kDouble).t(), x.to(at::kDouble));
+                                                 }};
+        const at::Tensor loss = LinearCrossEntropy(h, w, labels, &weight_gradient);
+        loss.backward(scale.to(loss.scalar_type()));
+        const double tolerance = dtype == at::kBFloat16 ? 1e-2 : dtype == at::kFloat ? 1e-6 : 1e-13;
+        EXPECT_EQ(loss.item<double>(), expected.sum.item<double>());
+        EXPECT_LE(RelativeError(h.grad(), expected.dhidden * kScale), tolerance) << device << dtype;
+        EXPECT_LE(RelativeError(dweight, expected.dweight * kScale), tolerance) << device << dtype;
+        EXPECT_FALSE(w.grad().defined());
+      }
+    }
+  }
+}
+
+// A chunk is 1 GiB of logits there, too many for the float64 reference.
 TEST(LinearCrossEntropyTest, ChunksOnTheGpuAddUp) {
   if (!at::globalContext().hasCUDA()) GTEST_SKIP() << "no GPU";
-  constexpr int64_t kVocab = 1 << 17, kChunkRows = 2048, kRows = 2 * kChunkRows + 100;
+  constexpr int64_t kVocab = 1 << 17, kChunkRows = 4096, kRows = 2 * kChunkRows + 100;
   for (const at::ScalarType dtype : {at::kBFloat16, at::kFloat}) {
     const at::TensorOptions options = at::TensorOptions(at::kCUDA).dtype(dtype);
     const at::Tensor hidden = Normal({kRows, 8}, 1).to(options), weight = Normal({kVocab, 8}, 2).to(options);

@@ -41,6 +41,8 @@ struct BatchContext {
   // Of the block that runs: of each of its weights that is in float8 already the inverse scale (kernels/float8.h), of
   // the others an undefined tensor. Empty: none is.
   std::vector<at::Tensor> inverse_scales;
+  // Scalar: what backward of the loss will be called with, where that is known when the loss is computed.
+  at::Tensor loss_gradient;
   WeightGradients* gradients = nullptr;  // not null: where products of titan/model/linear.h put weights' gradients
   Keeper* keeper = nullptr;              // not null: of the layer that runs, for selective recomputation
 

@@ -3,6 +3,7 @@
 #include <ATen/ops/tensor.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "kernels/attention.h"
 #include "kernels/embedding.h"
@@ -67,13 +68,28 @@ at::Tensor BlockParallelism::RowLinear(const at::Tensor& x, const LinearWeight& 
   return Linears(x, {weight}, context.gradients)[0];
 }
 
-at::Tensor BlockParallelism::Embed(const at::Tensor& tokens, const at::Tensor& table, const BatchContext&) const {
-  return Embedding(tokens, table);
+at::Tensor BlockParallelism::Embed(const at::Tensor& tokens, const at::Tensor& table,
+                                   const BatchContext& context) const {
+  if (context.gradients == nullptr) return Embedding(tokens, table);
+  return Embedding(tokens, table,
+                   [tokens, gradients = context.gradients](const at::Tensor& weight, const at::Tensor& dout) {
+                     gradients->Add(weight, [tokens, dout](GradientSum& sum) {
+                       if (!std::exchange(sum.has_value, true)) sum.value.zero_();
+                       AddEmbeddingGradient(tokens, dout, sum.value);
+                     });
+                   });
 }
 
 at::Tensor BlockParallelism::LinearCrossEntropy(const at::Tensor& hidden, const at::Tensor& weight,
-                                                const at::Tensor& labels, const BatchContext&) const {
-  return titan::LinearCrossEntropy(hidden.reshape({-1, hidden.size(-1)}), weight, labels.reshape({-1}));
+                                                const at::Tensor& labels, const BatchContext& context) const {
+  const at::Tensor rows = hidden.reshape({-1, hidden.size(-1)});  // (B S, D)
+  if (context.gradients == nullptr || !context.loss_gradient.defined()) {
+    return titan::LinearCrossEntropy(rows, weight, labels.reshape({-1}));
+  }
+  const LossWeightGradient weight_gradient{
+      .scale = context.loss_gradient,
+      .add = [&](const at::Tensor& x, const at::Tensor& dy) { WeightGradient(x, weight, dy, context.gradients); }};
+  return titan::LinearCrossEntropy(rows, weight, labels.reshape({-1}), &weight_gradient);
 }
 
 at::Tensor BlockParallelism::Attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,

@@ -74,29 +74,28 @@ at::Tensor StageWalk::Run(size_t block, const at::Tensor& input, const std::vect
   return RunBlock(model_, block, input, microbatch_.labels, weights, context);
 }
 
-// Forward of a block with its graph recorded. `input` is not part of any graph.
-StageWalk::Tape StageWalk::Record(size_t block, const at::Tensor& input, Keeper* keeper) {
-  Tape tape;
+// Forward of a block with its graph recorded. `input` is not part of any graph. The loss adds to the gradients of its
+// weights as it runs, which must be on the tape by then.
+void StageWalk::Record(size_t block, const at::Tensor& input, Keeper* keeper) {
+  Tape& tape = tapes_[block - begin_];
   tape.input = block == 0 ? input : Leaf(input);
   tape.weights = Leaves(parameters_.Weights(block));
   tape.is_summed.assign(tape.weights.size(), false);
   tape.output = Run(block, tape.input, tape.weights, keeper);
-  return tape;
 }
 
 // The same, and its activations start for the host.
-StageWalk::Tape StageWalk::RecordAndPutAway(size_t block, const at::Tensor& input) {
+void StageWalk::RecordAndPutAway(size_t block, const at::Tensor& input) {
   std::vector<c10::Storage> saved;
-  Tape tape;
   {
     const SavedScope scope(&saved);
-    tape = Record(block, input, /*keeper=*/nullptr);
+    Record(block, input, /*keeper=*/nullptr);
   }
+  Tape& tape = tapes_[block - begin_];
   std::vector<at::Tensor> others = ContextOf(block, parameters_, microbatch_.context).Tensors();
   others.insert(others.end(), tape.weights.begin(), tape.weights.end());
   others.insert(others.end(), {microbatch_.tokens, microbatch_.labels, tape.input, tape.output});
   tape.parcel = offload_->PutAway(saved, others);
-  return tape;
 }
 
 // Those of a block whose backward is next are there, those of the blocks before it are on their way.
@@ -112,7 +111,7 @@ void StageWalk::RecordAgain(size_t block) {
   Tape& tape = tapes_[block - begin_];
   const std::unique_ptr<Keeper> keeper = std::move(tape.keeper);
   if (keeper != nullptr) keeper->Rewind();
-  tape = Record(block, tape.input, keeper.get());
+  Record(block, at::Tensor(tape.input), keeper.get());
   CHECK(keeper == nullptr || keeper->empty()) << "block " << block << " applies other operators the second time";
 }
 
@@ -125,7 +124,7 @@ at::Tensor StageWalk::Forward(const at::Tensor& input) {
     Tape& tape = tapes_[i - begin_];
     if (recompute_[i] == Recompute::kNothing) {
       const bool puts_away = offload_ != nullptr && offload_->Takes(i);
-      tape = puts_away ? RecordAndPutAway(i, x) : Record(i, x, /*keeper=*/nullptr);
+      puts_away ? RecordAndPutAway(i, x) : Record(i, x, /*keeper=*/nullptr);
       x = tape.output.detach();
     } else {
       c10::AutoGradMode no_grad(false);
@@ -209,7 +208,10 @@ void StageWalk::BackwardWeight() {
 at::Tensor ForwardBackward(const Model& model, BlockParameters& parameters, const Microbatch& microbatch,
                            const at::Tensor& gradient_scale, const std::vector<Recompute>& recompute,
                            ActivationOffload* offload) {
-  StageWalk walk(model, parameters, 0, model.blocks().size(), microbatch, recompute, /*split_backward=*/false, offload);
+  Microbatch with_gradient = microbatch;
+  with_gradient.context.loss_gradient = gradient_scale;
+  StageWalk walk(model, parameters, 0, model.blocks().size(), with_gradient, recompute, /*split_backward=*/false,
+                 offload);
   const at::Tensor loss_sum = walk.Forward(at::Tensor());  // scalar
   walk.Backward(gradient_scale.to(loss_sum.scalar_type()));
   return loss_sum;

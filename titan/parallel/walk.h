@@ -100,8 +100,8 @@ class StageWalk {
   };
 
   at::Tensor Run(size_t block, const at::Tensor& input, const std::vector<at::Tensor>& weights, Keeper* keeper) const;
-  Tape Record(size_t block, const at::Tensor& input, Keeper* keeper);
-  Tape RecordAndPutAway(size_t block, const at::Tensor& input);
+  void Record(size_t block, const at::Tensor& input, Keeper* keeper);
+  void RecordAndPutAway(size_t block, const at::Tensor& input);
   void FetchActivations(size_t block);
   void RecordAgain(size_t block);
   GradientSum* FindSum(const at::Tensor& weight);
