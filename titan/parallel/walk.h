@@ -69,8 +69,8 @@ struct Microbatch {
 class StageWalk {
  public:
   // `recompute`: one entry per block of the model; never useful for the head, whose forward is followed by its
-  // backward. With `split_backward`, BackwardInput and BackwardWeight may be called instead of Backward. `offload`, if
-  // there is one, outlives the walk; blocks that it takes run nothing again, and no backward is split.
+  // backward. With `split_backward`, BackwardInput and BackwardWeight may be called instead of Backward. All but
+  // `microbatch` outlive the walk. Blocks that `offload` takes run nothing again, and no backward is split then.
   StageWalk(const Model& model, BlockParameters& parameters, size_t begin, size_t end, const Microbatch& microbatch,
             const std::vector<Recompute>& recompute, bool split_backward = false, ActivationOffload* offload = nullptr);
   StageWalk(const StageWalk&) = delete;  // what its graphs call back is this one

@@ -212,7 +212,8 @@ TEST(WalkTest, StagesForwardAloneGiveTheLossAndKeepNothing) {
   EXPECT_FALSE(loss.requires_grad());
   EXPECT_EQ(hidden.use_count(), 1);
   EXPECT_TRUE(at::equal(loss, ForwardLossSum(model, parameters, microbatch)));
-  StageWalk walk(model, parameters, 0, 4, microbatch, std::vector<Recompute>(4, Recompute::kNothing));
+  const std::vector<Recompute> recompute(4, Recompute::kNothing);
+  StageWalk walk(model, parameters, 0, 4, microbatch, recompute);
   EXPECT_TRUE(at::equal(loss, walk.Forward(at::Tensor())));
 }
 
