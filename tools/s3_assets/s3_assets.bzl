@@ -50,7 +50,7 @@ s3_assets = repository_rule(
     attrs = {
         "anonymous": attr.bool(doc = "Public buckets: ask without credentials."),
         "bucket": attr.string(mandatory = True),
-        "endpoint": attr.string(doc = "https://HOST of a store other than Amazon's; also AWS_ENDPOINT_URL_S3."),
+        "endpoint": attr.string(doc = "Address of a store other than Amazon's; else AWS_ENDPOINT_URL_S3 says it."),
         "files": attr.string_dict(mandatory = True, doc = "Key of the object to sha256."),
         "groups": attr.string_list_dict(doc = "Name of a target to keys, such as the shards of a corpus."),
         "region": attr.string(doc = "Of the bucket; else the one that the user has configured."),
