@@ -115,22 +115,6 @@ at::Tensor ChunkLoss(at::Tensor& logits, const at::Tensor& labels, bool gradient
   return (logits.is_cpu() ? ChunkLossCpu : ChunkLossCuda)(logits, labels, gradient, scale);
 }
 
-// dlogits weight, dlogits (rows, V), weight (V, D), into `out` (rows, D). A CPU's float32 product may add the V terms
-// one by one, as MKL's does on AMD; in parts, its error does not grow with the vocabulary.
-void HiddenGradient(const at::Tensor& dlogits, const at::Tensor& weight, at::Tensor& out) {
-  constexpr int64_t kPart = 2048;
-  const int64_t vocab = weight.size(0);
-  if (!out.is_cpu() || out.scalar_type() != at::kFloat || vocab <= kPart) {
-    at::mm_out(out, dlogits, weight);
-    return;
-  }
-  out.zero_();
-  for (int64_t begin = 0; begin < vocab; begin += kPart) {
-    const int64_t size = std::min(kPart, vocab - begin);
-    out += at::mm(dlogits.narrow(1, begin, size), weight.narrow(0, begin, size));
-  }
-}
-
 // Adds dlogits^T h, dlogits (rows, V), h (rows, D), to `sum` (V, D), which the first of several chunks creates in the
 // accumulation dtype.
 void AddWeightGradient(const at::Tensor& dlogits, const at::Tensor& h, at::ScalarType accumulator, at::Tensor& sum) {
@@ -187,8 +171,7 @@ Gradients ForwardChunks(const at::Tensor& hidden, const at::Tensor& weight, cons
     const at::Tensor y = labels.narrow(0, begin, count);
     total += ChunkLoss(logits, y, gradient, scale).sum();
     if (!gradient) continue;
-    at::Tensor dh = out.dhidden.narrow(0, begin, count);
-    HiddenGradient(logits, weight, dh);
+    HiddenGradient(logits, weight, out.dhidden.narrow(0, begin, count));
     add(h, logits, /*is_only=*/count == rows);
   }
   out.loss = total.to(accumulator);
@@ -215,6 +198,21 @@ at::Tensor RecordLoss(const at::Tensor& hidden, const at::Tensor& weight, const 
 }
 
 }  // namespace
+
+void HiddenGradient(const at::Tensor& dlogits, const at::Tensor& weight, at::Tensor out) {
+  // As many terms as a float32 sum one by one, which MKL's is on AMD, takes without harm.
+  constexpr int64_t kPart = 2048;
+  const int64_t vocab = weight.size(0);
+  if (!out.is_cpu() || out.scalar_type() != at::kFloat || vocab <= kPart) {
+    at::mm_out(out, dlogits, weight);
+    return;
+  }
+  out.zero_();
+  for (int64_t begin = 0; begin < vocab; begin += kPart) {
+    const int64_t size = std::min(kPart, vocab - begin);
+    out += at::mm(dlogits.narrow(1, begin, size), weight.narrow(0, begin, size));
+  }
+}
 
 at::Tensor LinearCrossEntropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& labels,
                               const LossWeightGradient* weight_gradient) {

@@ -34,6 +34,10 @@ struct LossWeightGradient {
 at::Tensor LinearCrossEntropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& labels,
                               const LossWeightGradient* weight_gradient = nullptr);
 
+// dlogits weight, of dlogits (rows, V) and weight (V, D), into `out` (rows, D): on the CPU in parts of V, so that the
+// error of a float32 sum does not grow with the vocabulary. For losses that hold a part of the weight.
+void HiddenGradient(const at::Tensor& dlogits, const at::Tensor& weight, at::Tensor out);
+
 }  // namespace titan
 
 #endif  // TITAN_KERNELS_LINEAR_CROSS_ENTROPY_H_

@@ -89,7 +89,7 @@ Gradients ForwardChunks(const at::Tensor& hidden, const at::Tensor& weight, cons
     const auto [loss, dlogits] =
         gathers_logits ? GatheredChunkLoss(logits, y, group) : ChunkLoss(logits, y, group.rank() * vocab, &group);
     total += loss;
-    out.dhidden.narrow(0, begin, count).copy_(at::mm(dlogits, weight));
+    HiddenGradient(dlogits, weight, out.dhidden.narrow(0, begin, count));
     out.dweight.add_(at::mm(dlogits.t(), h));  // (V / T, D)
   }
   out.loss = total.to(accumulator);
