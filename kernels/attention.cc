@@ -7,6 +7,7 @@
 #include <ATen/ops/_scaled_dot_product_cudnn_attention.h>
 #include <ATen/ops/_scaled_dot_product_cudnn_attention_backward.h>
 #include <ATen/ops/arange.h>
+#include <ATen/ops/maximum.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 
 #include <optional>
@@ -46,35 +47,55 @@ at::Tensor CudnnAttention(const at::Tensor& q, const at::Tensor& k, const at::Te
   return ApplyFunction({q, k, v}, forward, backward)[0];
 }
 
-// (B, S, H, d) -> (B S, H, d): all documents one after the other.
-at::Tensor Packed(const at::Tensor& x) { return x.flatten(0, 1); }
+// Of a window, how many keys before its own a query sees, as flash attention wants it; none if it sees all.
+std::optional<int64_t> KeysBefore(const VisibleKeys& visible) {
+  return visible.window > 0 ? std::optional<int64_t>(visible.window - 1) : std::nullopt;
+}
 
+// Where the starts of documents are undefined, each row is one.
 at::Tensor FlashAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const VisibleKeys& visible) {
-  const int64_t longest = visible.longest_document;
+  const bool is_packed = visible.document_starts.defined();
+  const int64_t longest = is_packed ? visible.longest_document : q.size(1);
+  const std::optional<int64_t> before = KeysBefore(visible);
+  // (B, S, H, d) -> (B S, H, d): all documents one after the other.
+  const auto pack = [is_packed](const at::Tensor& x) { return is_packed ? x.flatten(0, 1) : x; };
+  const auto starts_or_none = [is_packed](const at::Tensor& starts) {
+    return is_packed ? std::optional<at::Tensor>(starts) : std::nullopt;
+  };
   const auto forward = [&](const TensorVector& in) -> Recorded {
+    const std::optional<at::Tensor> starts = starts_or_none(visible.document_starts);
     auto [out, logsumexp, rng_state, unused, debug_mask] = at::_flash_attention_forward(
-        Packed(in[0]), Packed(in[1]), Packed(in[2]), visible.document_starts, visible.document_starts, longest, longest,
-        /*dropout_p=*/0.0, /*is_causal=*/true, /*return_debug_mask=*/false);
+        pack(in[0]), pack(in[1]), pack(in[2]), starts, starts, longest, longest, /*dropout_p=*/0.0, /*is_causal=*/true,
+        /*return_debug_mask=*/false, /*scale=*/std::nullopt, before, /*window_size_right=*/0);
     return {.outputs = {out.view(in[0].sizes())},
             .saved = {in[0], in[1], in[2], out, logsumexp, rng_state, unused, visible.document_starts}};
   };
-  const auto backward = [longest](const TensorVector& saved, const TensorVector& gradients) -> TensorVector {
+  const auto backward = [=](const TensorVector& saved, const TensorVector& gradients) -> TensorVector {
     const at::Tensor &q = saved[0], &k = saved[1], &v = saved[2], &starts = saved[7];
-    auto [dq, dk, dv] = at::_flash_attention_backward(Packed(gradients[0].contiguous()), Packed(q), Packed(k),
-                                                      Packed(v), saved[3], saved[4], starts, starts, longest, longest,
-                                                      /*dropout_p=*/0.0, /*is_causal=*/true, saved[5], saved[6]);
+    auto [dq, dk, dv] = at::_flash_attention_backward(
+        pack(gradients[0].contiguous()), pack(q), pack(k), pack(v), saved[3], saved[4], starts, starts, longest,
+        longest, /*dropout_p=*/0.0, /*is_causal=*/true, saved[5], saved[6], /*scale=*/std::nullopt, before,
+        /*window_size_right=*/0);
     return {dq.view(q.sizes()), dk.view(k.sizes()), dv.view(v.sizes())};
   };
   return ApplyFunction({q, k, v}, forward, backward)[0];
 }
 
+// (B, S): the first key that each query sees of its document and of the window.
+at::Tensor FirstVisibleKey(const VisibleKeys& visible) {
+  if (visible.window == 0) return visible.first_key;
+  const int64_t tokens = visible.first_key.size(1);
+  const at::Tensor first = at::arange(tokens, visible.first_key.options()).sub_(visible.window - 1);  // (S)
+  return at::maximum(visible.first_key, first);
+}
+
 at::Tensor AttentionOnDevice(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                              const VisibleKeys& visible) {
-  if (!visible.several_documents) {
-    return CudnnTakes(q) ? CudnnAttention(q, k, v) : LibraryAttention(q, k, v, /*mask=*/at::Tensor());
-  }
-  if (visible.document_starts.defined() && FlashTakes(q)) return FlashAttention(q, k, v, visible);
-  return LibraryAttention(q, k, v, DocumentCausalMask(visible.first_key));
+  const bool is_whole = !visible.several_documents && visible.window == 0;
+  if (is_whole) return CudnnTakes(q) ? CudnnAttention(q, k, v) : LibraryAttention(q, k, v, /*mask=*/at::Tensor());
+  const bool knows_documents = !visible.several_documents || visible.document_starts.defined();
+  if (knows_documents && FlashTakes(q)) return FlashAttention(q, k, v, visible);
+  return LibraryAttention(q, k, v, DocumentCausalMask(FirstVisibleKey(visible)));
 }
 
 }  // namespace
@@ -97,11 +118,18 @@ at::Tensor LibraryAttention(const at::Tensor& q, const at::Tensor& k, const at::
 }
 
 at::Tensor Attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const VisibleKeys& visible) {
-  if (!q.is_cpu()) return AttentionOnDevice(q, k, v, visible);
+  TORCH_CHECK(visible.window >= 0, "attention: the window must be of at least one token (0: none), got ",
+              visible.window);
   const int64_t tokens = q.size(1);
+  if (visible.window >= tokens) {  // which shortens nothing
+    VisibleKeys all = visible;
+    all.window = 0;
+    return Attention(q, k, v, all);
+  }
+  if (!q.is_cpu()) return AttentionOnDevice(q, k, v, visible);
   const at::Tensor end_key = at::arange(1, tokens + 1, visible.first_key.options()).expand({q.size(0), tokens});
   return PieceAttention(q, k, v,
-                        {.queries = tokens, .keys = tokens, .first_key = visible.first_key, .end_key = end_key});
+                        {.queries = tokens, .keys = tokens, .first_key = FirstVisibleKey(visible), .end_key = end_key});
 }
 
 }  // namespace titan

@@ -112,6 +112,35 @@ TEST(AttentionTest, DocumentsMatchReference) {
   }
 }
 
+TEST(AttentionTest, WindowMatchesReference) {
+  for (const Shape& shape : kShapes) {
+    for (const int64_t window : {2, 7, 64, 1000}) {
+      SCOPED_TRACE(testing::Message() << "window " << window);
+      const at::Tensor in_window = Causal(shape.sequence).triu(1 - window);
+      const VisibleKeys whole{.first_key = at::zeros({shape.batch, shape.sequence}, at::kLong), .window = window};
+      ExpectMatches(
+          shape, [&](const auto& in) { return Attention(in[0], in[1], in[2], OnDevice(whole, in[0].device())); },
+          in_window);
+
+      const at::Tensor document = Integers(10, {shape.batch, shape.sequence}, 9).eq(0).to(at::kLong).cumsum(1);
+      const at::Tensor same = document.unsqueeze(2).eq(document.unsqueeze(1)).unsqueeze(1);  // (B, 1, S, S)
+      VisibleKeys packed{.first_key = FirstKeys(document), .several_documents = true, .window = window};
+      AddStarts(document, packed);
+      ExpectMatches(
+          shape, [&](const auto& in) { return Attention(in[0], in[1], in[2], OnDevice(packed, in[0].device())); },
+          same.logical_and(in_window));
+    }
+  }
+}
+
+// A softmax of one score: the gradients of queries and keys are 0, so that there is nothing to be relative to.
+TEST(AttentionTest, WindowOfOneIsTheValue) {
+  const at::Tensor first_key = at::zeros({1, 20}, at::kLong), v = Normal({1, 20, 2, 16}, 3);
+  const at::Tensor out =
+      Attention(Normal({1, 20, 4, 16}, 1), Normal({1, 20, 2, 16}, 2), v, {.first_key = first_key, .window = 1});
+  EXPECT_TRUE(at::equal(out, v.repeat_interleave(2, 2)));
+}
+
 // Scores in the hundreds: the largest must be taken out before the exponential.
 TEST(AttentionTest, LargeScores) {
   const std::vector<at::Tensor> in = {Normal({1, 20, 2, 16}, 1) * 30, Normal({1, 20, 2, 16}, 2) * 30,
@@ -132,10 +161,11 @@ TEST(AttentionTest, GradientsDoNotDependOnThreads) {
   EXPECT_TRUE(at::equal(gradients[0], gradients[1]));
 }
 
-TEST(AttentionTest, RefusesHeadsThatDoNotDivide) {
+TEST(AttentionTest, RefusesWhatDoesNotFit) {
   const at::Tensor q = Normal({1, 4, 3, 8}, 1), k = Normal({1, 4, 2, 8}, 1), first_key = at::zeros({1, 4}, at::kLong);
   EXPECT_THROW(Attention(q, k, k, {.first_key = first_key}), c10::Error);
   EXPECT_THROW(Attention(q, q, q, {.first_key = first_key.t()}), c10::Error);
+  EXPECT_THROW(Attention(q, q, q, {.first_key = first_key, .window = -1}), c10::Error);
 }
 
 }  // namespace
